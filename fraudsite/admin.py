@@ -1,0 +1,20 @@
+"""People: who may sign in and with which roles."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+
+from fraudsite.models import User
+
+
+@admin.register(User)
+class PersonAdmin(UserAdmin):
+    """Django's own user pages, with the reader's time zone."""
+
+    list_display = ["username", "first_name", "last_name", "is_active", "last_login"]
+    list_filter = ["is_active", "groups"]
+    readonly_fields = ["last_login", "date_joined"]
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Reading", {"fields": ["time_zone"]}))
+
+    def has_delete_permission(self, request, obj=None) -> bool:
+        """People are switched off, not deleted: what they did keeps their name."""
+        return False

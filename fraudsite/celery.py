@@ -1,0 +1,84 @@
+"""The Celery application, and the scorer: a worker process that owns one lane for as long as it lives.
+
+Three kinds of process run from here: `worker` (queue `default`: everything that may wait), `beat` (the clock) and one
+`scorer` per lane (queue `lane.<id>`, FRAUD_LANE=<id>). A scorer runs its lane in a thread of its own, started at
+`worker_init`: the lane must judge even when the broker is gone, and the doorbell's task then finds the lane taken.
+"""
+
+import logging
+import os
+import threading
+import time
+
+from celery import Celery
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_shutdown, worker_shutting_down
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
+
+log = logging.getLogger("fraudsite.scorer")
+
+app = Celery("fraudsite")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+app.autodiscover_tasks(related_name="training_tasks")
+app.set_default()
+
+BACK_OFF_SECONDS = (0.5, 1, 2, 5, 10)
+STOP_SECONDS = 3.0  # for the lane's last claim and its snapshot
+_stop = threading.Event()
+_lanes: list[threading.Thread] = []
+
+
+@setup_logging.connect
+def configure_logging(**kwargs: object) -> None:
+    """Keep Celery from laying its own log handlers over ours."""
+    import logging.config
+
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_init.connect
+def start_lane(**kwargs: object) -> None:
+    """In a scorer, run the lane beside the worker; in any other worker, nothing."""
+    lane = os.environ.get("FRAUD_LANE")
+    if lane:
+        thread = threading.Thread(target=_run_lane, args=(int(lane),), name=f"lane-{lane}", daemon=True)
+        _lanes.append(thread)
+        thread.start()
+
+
+@worker_process_init.connect
+def forget_connections(**kwargs: object) -> None:
+    """A forked pool process must not share its parent's database connection."""
+    from django.db import connections
+
+    connections.close_all()
+
+
+@worker_shutting_down.connect
+def stop_lane(**kwargs: object) -> None:
+    """Let the lane end between two claims."""
+    _stop.set()
+
+
+@worker_shutdown.connect
+def wait_for_lane(**kwargs: object) -> None:
+    """Give the lane a moment to write its snapshot and give up its lock in good order."""
+    for thread in _lanes:
+        thread.join(STOP_SECONDS)
+
+
+def _run_lane(lane_id: int) -> None:
+    """Own the lane until shutdown; whatever ends it (a lost session, a rebuilt server) is met by starting again."""
+    from fraudsite import pipeline
+
+    failures = 0
+    while not _stop.is_set():
+        started = time.monotonic()
+        try:
+            pipeline.run(lane_id, until=_stop)
+        except Exception:  # the lane's last line of defence: log, wait, own it again
+            log.exception("lane %s stopped", lane_id)
+        failures = 0 if time.monotonic() - started > 60 else failures + 1
+        _stop.wait(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])

@@ -1,0 +1,39 @@
+"""What beat rings, and how often. Rows are the queue: every entry only finds again what a lost bell left behind."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from celery.schedules import BaseSchedule, crontab
+
+
+class Entry(NamedTuple):
+    """A task and its period; a message that was not taken within one period is void."""
+
+    name: str
+    task: str
+    period: timedelta | BaseSchedule
+    expires: float
+
+
+ENTRIES = [
+    Entry("lanes without an owner", "scoring.ring_lanes", timedelta(seconds=30), 30),
+    Entry("alerts without a case", "cases.open_cases", timedelta(seconds=30), 30),
+    Entry("alerts left behind", "cases.sweep_alerts", timedelta(minutes=10), 600),
+    Entry("alerts without an explanation", "alerts.explain", timedelta(seconds=60), 60),
+    Entry("lapsed leases", "cases.lapse_leases", timedelta(seconds=60), 60),
+    Entry("cases to wake", "cases.wake_cases", timedelta(seconds=60), 60),
+    Entry("cases past their due date", "cases.mark_breaches", timedelta(seconds=60), 60),
+    Entry("overdue holds", "scoring.resolve_overdue_holds", timedelta(seconds=30), 30),
+    Entry("room for ids to come", "transactions.extend_partitions", timedelta(minutes=10), 600),
+    Entry("daily training", "scoring.retrain", crontab(hour="2", minute="30"), 3600),
+]
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """The entries as Celery's beat_schedule; the database scheduler copies them into its tables when beat starts."""
+    return {
+        entry.name: {"task": entry.task, "schedule": entry.period, "options": {"expires": entry.expires}}
+        for entry in ENTRIES
+    }

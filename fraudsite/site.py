@@ -1,0 +1,195 @@
+"""The admin site every page of the desk lives on: one site, one sign-in, one look.
+
+It is the default admin site (`AdminConfig.default_site`), so an app adds a page from its `admin.py` without importing
+this module:
+
+    from django.contrib import admin
+    admin.site.register_page("queue/", desk.queue, "queue", title="Queue", icon="inbox", section="Work",
+                             permission="cases.view_case")
+
+A page is a plain view. The site adds the sign-in, the permission check, `never_cache` and the CSRF check, and lists it
+in the rail for those who may open it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+
+SECTIONS = ("Work", "Tuning")
+# The order people learn; pages that are not named here follow in the order of their registration.
+ORDER = ("queue", "live", "index", "approvals", "thresholds", "rules", "lists", "models")
+# After G, this key opens the page.
+GO = {"queue": "q", "index": "d", "live": "l", "approvals": "a", "thresholds": "t", "rules": "r", "models": "m"}
+ICONS = {
+    "transactions": "credit-card",
+    "scoring": "cpu",
+    "alerts": "bell",
+    "cases": "inbox",
+    "fraudsite": "users",
+    "auth": "key-round",
+    "django_celery_beat": "calendar",
+}
+NAMES = {"auth": "Roles", "django_celery_beat": "Schedules"}
+
+View = Callable[..., HttpResponse]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the desk. Without a section it is reachable but not listed."""
+
+    route: str
+    view: View
+    name: str
+    title: str
+    icon: str
+    section: str
+    permissions: tuple[str, ...]
+    count: Callable[[HttpRequest], int | None] | None
+
+    def allows(self, user: Any) -> bool:
+        """True if the user holds any one of the page's permissions, or the page asks for none."""
+        return not self.permissions or any(user.has_perm(name) for name in self.permissions)
+
+    def guarded(self) -> View:
+        """The view behind its permission check."""
+
+        def guard(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not self.allows(request.user):
+                raise PermissionDenied
+            return self.view(request, *args, **kwargs)
+
+        return update_wrapper(guard, self.view)
+
+
+class DeskSite(AdminSite):
+    """Django's admin site with the desk's own pages, shell and navigation."""
+
+    site_header = site_title = "Fraud desk"
+    index_title = "Dashboard"
+    site_url = None
+    enable_nav_sidebar = True
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.pages: dict[str, Page] = {}
+
+    def register_page(
+        self,
+        route: str,
+        view: View,
+        name: str,
+        *,
+        title: str,
+        icon: str = "file-text",
+        section: str = "",
+        permission: str | Iterable[str] | None = None,
+        count: Callable[[HttpRequest], int | None] | None = None,
+    ) -> None:
+        """Serve `view` at `/desk/<route>` as `admin:<name>`.
+
+        `section` names the rail's group ("Work", "Tuning"; empty: not listed); `permission` is one permission or
+        several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
+        """
+        needed = (permission,) if isinstance(permission, str) else tuple(permission or ())
+        self.pages[name] = Page(route, view, name, title, icon, section, needed, count)
+
+    def get_urls(self) -> list:
+        own = [path(page.route, self.admin_view(page.guarded()), name=page.name) for page in self.pages.values()]
+        return own + super().get_urls()
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The dashboard."""
+        from fraudsite import dashboard  # it reads every app's models; the site stands before they are loaded
+
+        return self.render(
+            request, "desk/dashboard.html", dashboard.context(request) | (extra_context or {}), title="Dashboard"
+        )
+
+    def render(
+        self,
+        request: HttpRequest,
+        template: str,
+        context: dict[str, Any] | None = None,
+        *,
+        title: str = "",
+        status: int = 200,
+    ) -> TemplateResponse:
+        """A page of the desk: `template` (extends desk/base.html) with the shell's context."""
+        request.current_app = self.name
+        named = {"title": title} if title else {}
+        return TemplateResponse(
+            request, template, {**self.each_context(request), **named, **(context or {})}, status=status
+        )
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context = super().each_context(request)
+        user = request.user
+        return context | {
+            "navigation": self.navigation(request),
+            "records": records(context["available_apps"]),
+            "live": {"socket": "/ws/alerts/", "allowed": bool(user.is_active and user.has_perm("alerts.view_alert"))},
+            "next_case_url": self.page_url("next_case", user),
+            "search_url": self.page_url("search", user) or self.page_url("queue", user),
+        }
+
+    def page_url(self, name: str, user: Any) -> str:
+        """The address of a registered page that the user may open, else an empty string."""
+        page = self.pages.get(name)
+        return reverse(f"admin:{name}") if page and user.is_authenticated and page.allows(user) else ""
+
+    def navigation(self, request: HttpRequest) -> list[dict[str, Any]]:
+        """The rail: sections with the pages this person may open, the current one marked."""
+        if not self.has_permission(request):
+            return []
+        match = request.resolver_match
+        current = match.url_name if match else ""
+        sections = [{"title": title, "pages": self._entries(title, request, current)} for title in self._sections()]
+        return [section for section in sections if section["pages"]]
+
+    def _sections(self) -> list[str]:
+        return list(dict.fromkeys([*SECTIONS, *(page.section for page in self.pages.values() if page.section)]))
+
+    def _entries(self, section: str, request: HttpRequest, current: str) -> list[dict[str, Any]]:
+        pages = [
+            page for page in [*self.pages.values(), DASHBOARD] if page.section == section and page.allows(request.user)
+        ]
+        pages.sort(key=lambda page: ORDER.index(page.name) if page.name in ORDER else len(ORDER))
+        return [self._entry(page, request, current) for page in pages]
+
+    def _entry(self, page: Page, request: HttpRequest, current: str) -> dict[str, Any]:
+        return {
+            "title": page.title,
+            "icon": page.icon,
+            "url": reverse(f"admin:{page.name}"),
+            "current": page.name == current,
+            "count": page.count(request) if page.count else None,
+            "go": GO.get(page.name, ""),
+        }
+
+
+def records(available_apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The stock admin's models as groups for the rail: what the person may see, by app."""
+    return [
+        {
+            "title": NAMES.get(app["app_label"], app["name"]),
+            "icon": ICONS.get(app["app_label"], "database"),
+            "url": app["app_url"],
+            "models": [
+                {"title": model["name"], "url": model["admin_url"], "object_name": model["object_name"].lower()}
+                for model in app["models"]
+                if model["admin_url"]
+            ],
+        }
+        for app in available_apps
+    ]
+
+
+DASHBOARD = Page("", lambda request: HttpResponse(), "index", "Dashboard", "layout-dashboard", "Work", (), None)

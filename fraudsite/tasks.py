@@ -1,0 +1,29 @@
+"""Tasks that need the whole house: a lane is run by one of its scorers, or rung when nobody owns it."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from fraudsite import doorbell, pipeline
+from scoring.lanes import UnknownLane
+from transactions import ring
+from transactions.models import Lane
+
+
+@shared_task(name="scoring.run_lane", acks_late=True)
+def run_lane(lane_id: int) -> None:
+    """Judge what the lane owes; returns at once where it has an owner. One way of many to have a lane judged."""
+    try:
+        if not ring.is_alive(lane_id):
+            pipeline.drain_if_free(lane_id)
+    except (ring.RingGone, UnknownLane):
+        return
+
+
+@shared_task(name="scoring.ring_lanes")
+def ring_lanes() -> int:
+    """Ring the scorers of lanes that nobody seems to own; how many."""
+    silent = [lane for lane in Lane.objects.values_list("pk", flat=True) if not ring.is_alive(lane)]
+    for lane in silent:
+        doorbell.ring("scoring.run_lane", lane, queue=f"lane.{lane}")
+    return len(silent)

@@ -1,0 +1,21 @@
+"""Every address of the house: the desk, the API, the probes."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
+
+from cases.api import CaseDetail
+from scoring.api import ReasonCodes
+from transactions import problems, reference
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("desk/", admin.site.urls),
+    path("api/v1/", include("transactions.urls")),
+    path("api/v1/reason-codes", ReasonCodes.as_view(), name="reason-codes"),
+    path("api/v1/cases/<int:case_id>", CaseDetail.as_view(), name="case"),
+    path("api/openapi.json", reference.OpenApiDocument.as_view(), name="openapi"),
+    path("api/docs", reference.page, name="api-docs"),
+    # Keep last of all below api/: what no view serves is a problem document too.
+    re_path(r"^api/", problems.not_found),
+]
