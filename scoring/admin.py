@@ -1,0 +1,142 @@
+"""Tuning in the desk: its own pages, and read-only lists of versions, releases and decisions behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from scoring import desk
+from scoring.models import (
+    Decision,
+    Epoch,
+    ModelVersion,
+    PolicyVersion,
+    Proposal,
+    ReasonCode,
+    Release,
+    Rule,
+    RuleVersion,
+)
+
+
+class NoCount(Paginator):
+    """A paginator that never counts: there is always a next page, until one comes back empty."""
+
+    @cached_property
+    def count(self) -> int:
+        """Far more than anybody turns to."""
+        return 10_000
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Shown, never touched: facts and versions change through services or not at all."""
+
+    show_full_result_count = False
+    paginator = NoCount
+    list_per_page = 50
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds here."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes here."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes at all."""
+        return False
+
+
+@admin.register(Decision)
+class DecisionAdmin(ReadOnly):
+    list_display = ["id", "transaction_id", "decided_at", "outcome", "score", "release_id", "latency"]
+    fields = [
+        "id", "transaction_id", "seq", "decided_at", "latency", "release_id", "probability", "margin", "lane",
+        "screening", "outcome", "score", "band", "degraded", "kernel_version",
+    ]  # fmt: skip
+    readonly_fields = ["transaction_id", "release_id"]
+    search_fields = ["=transaction_id"]
+    search_help_text = "The payment's id"
+
+
+@admin.register(Release)
+class ReleaseAdmin(ReadOnly):
+    list_display = ["id", "lane", "model", "policy", "activated_by", "activated_at", "reason"]
+    list_select_related = ["lane", "model", "policy"]
+
+
+@admin.register(PolicyVersion)
+class PolicyVersionAdmin(ReadOnly):
+    list_display = ["number", "lane", "thresholds", "created_by", "created_at"]
+    list_select_related = ["lane"]
+
+
+@admin.register(RuleVersion)
+class RuleVersionAdmin(ReadOnly):
+    list_display = ["rule", "number", "expression", "outcome", "created_by", "created_at"]
+    list_select_related = ["rule"]
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(ReadOnly):
+    list_display = ["version", "lane", "stage", "kernel_version", "created_by", "created_at"]
+    list_select_related = ["lane"]
+
+
+@admin.register(Proposal)
+class ProposalAdmin(ReadOnly):
+    list_display = ["id", "kind", "status", "proposed_by", "proposed_at", "decided_by", "decided_at", "reason"]
+    list_select_related = ["proposed_by", "decided_by"]
+
+
+@admin.register(ReasonCode)
+class ReasonCodeAdmin(ReadOnly):
+    list_display = ["code", "title", "source", "description"]
+    search_fields = ["code", "title"]
+
+
+@admin.register(Epoch)
+class EpochAdmin(ReadOnly):
+    list_display = ["number", "lane", "status", "payments", "labels", "built_at", "switched_at"]
+    list_select_related = ["lane"]
+
+
+@admin.register(Rule)
+class RuleAdmin(ReadOnly):
+    list_display = ["code", "name", "lane", "owner"]
+    list_select_related = ["lane"]
+
+
+POLICY = ("scoring.view_policyversion", "scoring.propose_policy", "scoring.approve_policy")
+MODELS = ("scoring.view_modelversion", "scoring.propose_model", "scoring.approve_model")
+site: Any = admin.site  # the desk's own, which takes pages
+site.register_page(
+    "thresholds/",
+    desk.thresholds,
+    "thresholds",
+    title="Thresholds",
+    icon="sliders-horizontal",
+    section="Tuning",
+    permission=POLICY,
+)
+site.register_page(
+    "rules/", desk.rules, "rules", title="Rules", icon="scale", section="Tuning", permission="scoring.view_rule"
+)
+site.register_page("rules/<int:pk>/", desk.rule, "rule", title="Rule", permission="scoring.view_rule")
+site.register_page(
+    "approvals/", desk.approvals, "approvals", title="Approvals", icon="shield-check", section="Work",
+    permission="scoring.view_proposal", count=desk.pending_count,
+)  # fmt: skip
+site.register_page(
+    "approvals/<int:pk>/", desk.approval, "approval", title="Proposal", permission="scoring.view_proposal"
+)
+site.register_page(
+    "models/", desk.models, "models", title="Models", icon="git-compare", section="Tuning", permission=MODELS
+)
+site.register_page("models/<int:pk>/", desk.model, "model", title="Model", permission=MODELS)

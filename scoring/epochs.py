@@ -1,0 +1,545 @@
+"""Epochs: a lane's memory rebuilt beside live traffic, and the two replays that rebuilding rests on.
+
+*Log replay* goes by `seq` and gives every live feature vector bit for bit. *Time replay* goes by what happened when:
+payments by (occurred_at, id), each label by (the moment it became known, id) and never before its payment; of one
+moment the payments come first. It builds what history would have shown: the base of a new epoch, and the rows that
+training on imports sees.
+
+A new epoch is built by anybody, without a lock: the base of exactly the payments and labels that the log held at s0,
+and of the finished imports that are listed, with their labels. Then an `Epoch` row says READY. The lane's owner finds
+it between two claims, brings the file up to its own cursor by log replay, saves that as the base of the epoch, and
+switches by one row of the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID, uuid4
+
+import numpy as np
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from scoring import features
+from scoring.models import LOG_KIND, Epoch, LaneCursor
+from scoring.profiles import LABEL_ROW, LAYOUT_VERSION, NEVER, BadSnapshot, Profiles
+from transactions import binary
+from transactions.codes import ENTITY, INTAKE
+from transactions.facts import FACT_COLUMNS, FACTS
+from transactions.models import ImportJob
+
+if TYPE_CHECKING:
+    from scoring.lanes import Lane
+
+log = logging.getLogger(__name__)
+
+BATCH = 32_768  # payments, or rows of the log, replayed at once
+HISTORY = INTAKE.code("history")
+JUDGED, PROFILED, LABEL, EPOCH = (LOG_KIND.code(kind) for kind in ("judged", "profiled", "label", "epoch"))
+
+LEFT_OUT = -1  # `old` of the log row of a payment that was decided by the fallback and never entered the profiles
+
+OnBatch = Callable[[np.ndarray, np.ndarray], None]
+
+
+class LogDiffers(Exception):
+    """Replaying the log gave another effective label than the log holds: memory and log are not one history."""
+
+
+class NoBase(Exception):
+    """The base file of the running epoch is not on this disk; without it the lane's memory cannot be rebuilt."""
+
+
+# --- log replay -------------------------------------------------------------------------------------------------------
+
+_LOGGED = np.dtype(
+    [
+        *((name, FACTS[name]) for name in FACT_COLUMNS),
+        ("seq", "i8"),
+        ("log_kind", "i2"),
+        ("old", "i2"),
+        ("new", "i2"),
+        ("label_id", "i8"),
+        ("known_at", "i8"),
+        ("verdict", "i2"),
+        ("source", "i2"),
+    ]
+)
+_LOG_ROWS = f"""
+    SELECT {", ".join(f't."{name}"' for name in FACT_COLUMNS)}, g.seq, g.kind, coalesce(g.old, 0::smallint),
+           coalesce(g.new, 0::smallint), coalesce(g.label_id, 0), coalesce(l.known_at, t.occurred_at),
+           coalesce(l.verdict, 0::smallint), coalesce(l.source, 0::smallint)
+      FROM lane_log g JOIN transaction t ON t.id = g.transaction_id LEFT JOIN label l ON l.id = g.label_id
+     WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s ORDER BY g.seq"""
+
+
+def log_replay(
+    cursor: Any, profiles: Profiles, lane_id: int, *, upto: int, on_batch: OnBatch | None = None, rows: int = BATCH
+) -> None:
+    """Bring `profiles` from its own seq to `upto` by the lane's log, `rows` at a time, one query on `cursor` each.
+
+    `on_batch(events, matrix)` gets the events (dtype features.EVENT) and their feature rows (n, N_FEATURES), as they
+    were when they were judged. Raises LogDiffers.
+    """
+    while profiles.seq < upto:
+        last = min(profiles.seq + rows, upto)
+        bounds = {"lane": lane_id, "after": profiles.seq, "upto": last}
+        logged = binary.fetch(cursor, _LOG_ROWS, bounds, _LOGGED)
+        events = _logged_events(profiles, logged)
+        matrix = features.advance(profiles, events).matrix
+        if on_batch is not None and len(events):
+            on_batch(events, matrix)
+        profiles.epoch, profiles.seq, profiles.token = _log_row(cursor, lane_id, last)
+
+
+def _logged_events(profiles: Profiles, logged: np.ndarray) -> np.ndarray:
+    """Log rows as events; their labels are taken in, and must change what the log says they changed."""
+    logged = logged[logged["old"] != LEFT_OUT]
+    facts = _columns(logged, FACTS)
+    events = features.events_from_facts(facts, logged["seq"], (logged["log_kind"] - 1).astype("u1"))
+    labels = np.flatnonzero(logged["log_kind"] == LABEL)
+    if len(labels):
+        events["known_at"][labels] = logged["known_at"][labels]
+        old, new = profiles.take_labels(_label_rows(logged[labels]))
+        differ = np.flatnonzero((old != logged["old"][labels]) | (new != logged["new"][labels]))
+        if len(differ):
+            raise LogDiffers(
+                f"label {logged['label_id'][labels[differ[0]]]} changes something else than its log row says"
+            )
+        events["old"][labels], events["new"][labels] = old, new
+    return events
+
+
+def _label_rows(logged: np.ndarray) -> np.ndarray:
+    rows = np.zeros(len(logged), LABEL_ROW)
+    rows["id"], rows["transaction_id"] = logged["label_id"], logged["id"]
+    for name in ("known_at", "verdict", "source"):
+        rows[name] = logged[name]
+    return rows
+
+
+def _columns(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The fields of `dtype` out of a wider structured array."""
+    narrow = np.empty(len(array), dtype)
+    for name in dtype.names or ():
+        narrow[name] = array[name]
+    return narrow
+
+
+def _log_row(cursor: Any, lane_id: int, seq: int) -> tuple[int, int, bytes]:
+    cursor.execute("SELECT epoch, seq, uuid_send(token) FROM lane_log WHERE lane = %s AND seq = %s", [lane_id, seq])
+    row = cursor.fetchone()
+    if row is None:
+        raise LogDiffers(f"the log of lane {lane_id} has no row {seq}")
+    return row[0], row[1], bytes(row[2])
+
+
+# --- time replay ------------------------------------------------------------------------------------------------------
+
+# What the kernel reads of a labelled payment: this much of it waits until its label is known.
+_LABELLED = np.dtype(
+    [
+        (name, FACTS[name])
+        for name in FACT_COLUMNS
+        if name in {"id", "occurred_at", "amount_base", "mcc", "type", "stage", "direction", *ENTITY}
+    ]
+)
+_WAITING = np.dtype([("arrival", "i8"), ("label", "i8"), ("payment", _LABELLED)])
+
+
+class _Labels:
+    """Labels on their way in a time replay: matched with their payments as these pass, given out when known."""
+
+    def __init__(self, rows: np.ndarray, delay: int) -> None:
+        self.rows = rows[np.argsort(rows["transaction_id"], kind="stable")]
+        self.payments = np.ascontiguousarray(self.rows["transaction_id"])
+        self.delay = delay
+        self.waiting: list[np.ndarray] = []
+
+    def note(self, facts: np.ndarray) -> None:
+        """Take up the labels of payments that are passing."""
+        first = np.searchsorted(self.payments, facts["id"], "left")
+        counts = np.searchsorted(self.payments, facts["id"], "right") - first
+        labelled = np.flatnonzero(counts)
+        if not len(labelled):
+            return
+        counts = counts[labelled]
+        payment = np.repeat(labelled, counts)
+        within = np.arange(len(payment)) - np.repeat(np.cumsum(counts) - counts, counts)
+        waiting = np.zeros(len(payment), _WAITING)
+        waiting["label"] = first[payment] + within
+        waiting["payment"] = _columns(facts[payment], _LABELLED)
+        known, happened = self.rows["known_at"][waiting["label"]], facts["occurred_at"][payment]
+        waiting["arrival"] = np.where(known == NEVER, happened + self.delay, np.maximum(known, happened))
+        self.waiting.append(waiting[np.argsort(waiting["arrival"], kind="stable")])
+
+    def due(self, before: int | None) -> np.ndarray:
+        """Those that arrive before `before` (None = all that are left), by arrival and id."""
+        found, left = [], []
+        for chunk in self.waiting:
+            cut = len(chunk) if before is None else int(np.searchsorted(chunk["arrival"], before))
+            found.append(chunk[:cut])
+            if cut < len(chunk):
+                left.append(chunk[cut:])
+        self.waiting = left
+        due = np.concatenate(found) if found else np.empty(0, _WAITING)
+        return due[np.lexsort((self.rows["id"][due["label"]], due["arrival"]))]
+
+    def events(self, profiles: Profiles, due: np.ndarray) -> np.ndarray:
+        """Take the labels in that are due; their events."""
+        facts = np.zeros(len(due), FACTS)
+        for name in _LABELLED.names or ():
+            facts[name] = due["payment"][name]
+        rows = self.rows[due["label"]].copy()
+        rows["known_at"] = due["arrival"]
+        return features.label_events(profiles, rows, facts)
+
+
+def time_replay(
+    facts_batches: Iterable[np.ndarray],
+    label_rows: np.ndarray | None = None,
+    profiles: Profiles | None = None,
+    *,
+    delay: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Walk payments and labels through the kernel in order of time; yields (facts, matrix (n, N_FEATURES)) per batch.
+
+    `facts_batches`: arrays of dtype FACTS, ordered by (occurred_at, id) throughout, ids at least 1. `label_rows`: dtype
+    profiles.LABEL_ROW, in any order; a label enters at its `known_at`, never before its payment, and where `known_at`
+    is profiles.NEVER `delay` micro-seconds after its payment. Labels of payments that never pass are left out.
+    `profiles` moves on; after the last batch it has also taken in the labels that are still to come. Raises ValueError
+    when the order is broken.
+    """
+    for facts, advanced in _replay(facts_batches, label_rows, Profiles() if profiles is None else profiles, delay):
+        yield facts, advanced.matrix
+
+
+def _replay(
+    facts_batches: Iterable[np.ndarray],
+    label_rows: np.ndarray | None,
+    profiles: Profiles,
+    delay: int,
+    left_out: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, features.Advanced]]:
+    labels = _Labels(np.empty(0, LABEL_ROW) if label_rows is None else label_rows, delay)
+    last = NEVER
+    for facts in facts_batches:
+        if not len(facts):
+            continue
+        last = _in_order(facts["occurred_at"], last)
+        labels.note(facts)
+        known = labels.due(last)
+        payments = features.events_from_facts(facts)
+        if left_out is not None and len(left_out):
+            payments["kind"][np.isin(facts["id"], left_out)] = features.PROFILED
+        events, at = _merge(payments, labels.events(profiles, known), known["arrival"])
+        matrix, links = features.advance(profiles, events)
+        yield facts, features.Advanced(matrix if len(events) == len(facts) else matrix[at], links)
+    rest = labels.due(None)
+    for start in range(0, len(rest), BATCH):
+        features.advance(profiles, labels.events(profiles, rest[start : start + BATCH]))
+
+
+def _in_order(times: np.ndarray, last: int) -> int:
+    if times[0] < last or (np.diff(times) < 0).any():
+        raise ValueError("payments must be ordered by occurred_at")
+    return int(times[-1])
+
+
+def _merge(payments: np.ndarray, labels: np.ndarray, arrivals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in one order of time, payments first where it is the same; and where the payments stand in it."""
+    if not len(labels):
+        return payments, np.arange(len(payments))
+    events = np.empty(len(payments) + len(labels), features.EVENT)
+    behind = np.searchsorted(payments["occurred_at"], arrivals, "right") + np.arange(len(labels))
+    is_payment = np.ones(len(events), bool)
+    is_payment[behind] = False
+    events[behind] = labels
+    at = np.flatnonzero(is_payment)
+    events[at] = payments
+    return events, at
+
+
+# --- streaming from Postgres ------------------------------------------------------------------------------------------
+
+
+def stream(
+    cursor: Any, select: str, params: dict[str, Any], dtype: np.dtype, *, rows: int = BATCH
+) -> Iterator[np.ndarray]:
+    """The rows of `select` as arrays of `dtype` of at most `rows`, in bounded memory: spooled through a temporary file.
+
+    Columns as `binary.fetch` wants them: fixed width, none NULL.
+    """
+    with _spooled(cursor, select, params) as file:
+        yield from _records(file, dtype, rows)
+
+
+def _spooled(cursor: Any, select: str, params: dict[str, Any]) -> IO[bytes]:
+    """What COPY BINARY gives, in an unnamed file beside the profiles."""
+    folder = Path(settings.PROFILE_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (the caller closes it)
+    cursor.copy_expert(f"COPY ({cursor.mogrify(select, params).decode()}) TO STDOUT (FORMAT binary)", file)
+    file.seek(len(binary.HEADER))
+    return file
+
+
+def _records(file: IO[bytes], dtype: np.dtype, rows: int) -> Iterator[np.ndarray]:
+    names = dtype.names or ()
+    width = 2 + sum(4 + dtype[name].itemsize for name in names)
+    raw = file.read(width * rows)
+    while raw and raw != binary.TRAILER:
+        if len(raw) % width == len(binary.TRAILER):
+            raw = raw[: -len(binary.TRAILER)]
+        yield binary.parse(b"".join((binary.HEADER, raw, binary.TRAILER)), dtype)
+        raw = file.read(width * rows)
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+# Exactly what the log held at s0, and the listed imports: never "what is in the table".
+_PAYMENTS = f"""
+    SELECT {", ".join(f'"{name}"' for name in FACT_COLUMNS)} FROM (
+        SELECT t.* FROM lane_log g JOIN transaction t ON t.id = g.transaction_id
+         WHERE g.lane = %(lane)s AND g.seq <= %(seq)s AND g.kind IN ({JUDGED}, {PROFILED})
+        UNION ALL
+        SELECT t.* FROM transaction t
+         WHERE t.lane = %(lane)s AND t.intake = {HISTORY} AND t.import_job = ANY(%(imports)s)
+    ) base ORDER BY occurred_at, id"""
+# Labels of imports count as the base's own only for imported payments: those of live payments come by the log.
+IMPORTED_LABEL = f"""
+    l.import_job = ANY(%(imports)s) AND EXISTS (
+        SELECT FROM transaction b WHERE b.id = l.transaction_id AND b.lane = l.lane AND b.intake = {HISTORY}
+           AND b.import_job = ANY(%(imports)s))"""
+_LEFT_OUT = f"SELECT transaction_id FROM lane_log WHERE lane = %(lane)s AND seq <= %(seq)s AND old = {LEFT_OUT}"
+_LABELS = f"""
+    SELECT l.id, l.transaction_id, l.known_at, l.verdict, l.source FROM label l
+      JOIN lane_log g ON g.label_id = l.id WHERE g.lane = %(lane)s AND g.seq <= %(seq)s
+     UNION
+    SELECT l.id, l.transaction_id, l.known_at, l.verdict, l.source FROM label l
+     WHERE l.lane = %(lane)s AND {IMPORTED_LABEL}"""
+
+
+class Progress(NamedTuple):
+    """How far a build is: payments replayed, of how many."""
+
+    done: int
+    total: int
+
+
+def finished_imports(lane_id: int) -> list[int]:
+    """The import jobs whose payments and labels belong into a base: finished, and not decided as if live."""
+    jobs = ImportJob.objects.filter(lane_id=lane_id, status=ImportJob.Status.FINISHED, decide=False)
+    return list(jobs.order_by("pk").values_list("pk", flat=True))
+
+
+def build(
+    lane_id: int,
+    *,
+    imports: list[int] | None = None,
+    reason: str = "",
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Epoch:
+    """Build the lane's next epoch beside live traffic and commit it as READY; the lane's owner will switch to it.
+
+    `imports`: ids of finished import jobs, of payments or labels (None = all); they are all the history that the epoch
+    will have besides the log. Raises UnknownImport.
+    """
+    known = finished_imports(lane_id)
+    chosen = known if imports is None else sorted(set(imports))
+    if missing := sorted(set(chosen) - set(known)):
+        raise UnknownImport(f"Import {missing[0]} is not a finished import of this lane.")
+    cursor_row = LaneCursor.objects.filter(lane_id=lane_id).first()
+    epoch, seq, token = (cursor_row.epoch, cursor_row.seq, cursor_row.token) if cursor_row else (0, 0, UUID(int=0))
+    profiles = Profiles(lane_id)
+    payments, labels = _build_base(profiles, {"lane": lane_id, "seq": seq, "imports": chosen}, progress)
+    profiles.epoch, profiles.seq, profiles.token = epoch + 1, seq, token.bytes
+    path = _folder(lane_id) / f"{epoch + 1:06d}-{seq:014d}-{uuid4().hex[:8]}.profiles"
+    sha256 = profiles.save(path)
+    row, _ = Epoch.objects.update_or_create(
+        lane_id=lane_id,
+        number=epoch + 1,
+        defaults={
+            "status": Epoch.Status.READY,
+            "seq": seq,
+            "token": token,
+            "file": _relative(path),
+            "sha256": sha256,
+            "layout_version": LAYOUT_VERSION,
+            "imports": chosen,
+            "payments": payments,
+            "labels": labels,
+            "reason": reason,
+            "built_at": timezone.now(),
+        },
+    )
+    return row
+
+
+class UnknownImport(Exception):
+    """An import job that is not there, not this lane's, not finished, or was decided as if live."""
+
+
+def _build_base(profiles: Profiles, base: dict[str, Any], progress: Callable[[Progress], None]) -> tuple[int, int]:
+    """Time replay of the payments and labels of `base` (lane, seq, imports); how many there were of each."""
+    with connection.cursor() as cursor:
+        labels = list(stream(cursor, _LABELS, base, LABEL_ROW, rows=1_000_000))
+        label_rows = np.concatenate(labels) if labels else np.empty(0, LABEL_ROW)
+        cursor.execute(_LEFT_OUT, base)
+        left_out = np.array([row[0] for row in cursor.fetchall()], "i8")
+        with _spooled(cursor, _PAYMENTS, base) as file:
+            total = _rows_in(file)
+            done = 0
+            for facts, advanced in _replay(_records(file, FACTS, BATCH), label_rows, profiles, 0, left_out):
+                _keep_links(cursor, int(base["lane"]), advanced.links, facts)
+                done += len(facts)
+                progress(Progress(done, total))
+    return done, len(label_rows)
+
+
+def _rows_in(file: IO[bytes]) -> int:
+    width = 2 + sum(4 + FACTS[name].itemsize for name in FACT_COLUMNS)
+    return (os.fstat(file.fileno()).st_size - len(binary.HEADER) - len(binary.TRAILER)) // width
+
+
+def _keep_links(cursor: Any, lane_id: int, links: np.ndarray, facts: np.ndarray) -> None:
+    """Insert the pairs that imported payments show, in small commits by key order: the lane inserts here too."""
+    imported = facts["id"][facts["import_job"] != 0]
+    links = links[np.isin(links["transaction_id"], imported)]
+    if not len(links):
+        return
+    cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS found_link (LIKE entity_link)")
+    cursor.execute("TRUNCATE found_link")
+    kinds = {
+        "left_kind": "int2",
+        "left_key": "int8",
+        "right_kind": "int2",
+        "right_key": "int8",
+        "seen_at": "timestamptz",
+    }
+    columns: dict[str, Any] = {name: (kind, links[name]) for name, kind in kinds.items()}
+    binary.store(
+        cursor,
+        "found_link",
+        {"lane": ("int2", lane_id), "transaction_id": ("int8", links["transaction_id"]), **columns},
+    )
+    cursor.execute(
+        "INSERT INTO entity_link SELECT * FROM found_link"
+        " ORDER BY lane, left_kind, left_key, right_kind, right_key ON CONFLICT DO NOTHING"
+    )
+
+
+def _folder(lane_id: int) -> Path:
+    return Path(settings.PROFILE_DIR) / f"lane-{lane_id}" / "epochs"
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(settings.PROFILE_DIR))
+
+
+# --- what a lane stands on --------------------------------------------------------------------------------------------
+
+
+def imports_of(cursor: Any, lane_id: int, number: int) -> list[int]:
+    """The import jobs whose payments and labels are in the base of the lane's epoch `number`."""
+    cursor.execute("SELECT imports FROM scoring_epoch WHERE lane_id = %s AND number = %s", [lane_id, number])
+    row = cursor.fetchone()
+    return list(row[0]) if row else []
+
+
+def base(cursor: Any, lane_id: int, number: int) -> Profiles:
+    """The profiles that epoch `number` of the lane began with; 0 began with nothing. Raises NoBase, BadSnapshot."""
+    if number == 0:
+        return Profiles(lane_id)
+    cursor.execute(
+        "SELECT base_file, base_sha256 FROM scoring_epoch WHERE lane_id = %s AND number = %s AND status = 'live'",
+        [lane_id, number],
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise NoBase(f"Lane {lane_id} runs epoch {number}, of which there is no record.")
+    try:
+        return Profiles.load(Path(settings.PROFILE_DIR) / row[0], row[1])
+    except FileNotFoundError as error:
+        raise NoBase(f"Lane {lane_id} needs {row[0]} below the folder of profiles.") from error
+
+
+# --- switching, by the lane's owner -----------------------------------------------------------------------------------
+
+
+class _Ready(NamedTuple):
+    id: int
+    number: int
+    seq: int
+    token: bytes
+    file: str
+    sha256: str
+
+
+def switch_if_ready(lane: Lane) -> bool:
+    """Switch the lane to its next epoch if one is ready; called by the owner between claims. True if it switched.
+
+    The memory is replaced, and the log gains one row. A file that cannot be used (damaged, or of another history) marks
+    its epoch as failed. Raises what `Lane.commit` raises.
+    """
+    memory = lane.memory
+    ready = _ready(lane.cursor, lane.id, memory.epoch + 1) if memory is not None else None
+    if memory is None or ready is None:
+        return False
+    try:
+        fresh = _caught_up(lane.cursor, lane.id, ready, memory)
+    except (BadSnapshot, FileNotFoundError, LogDiffers) as error:
+        log.error("lane %s cannot switch to epoch %s: %s", lane.id, ready.number, error)
+        lane.cursor.execute("UPDATE scoring_epoch SET status = 'failed' WHERE id = %s AND status = 'ready'", [ready.id])
+        return False
+    path = _folder(lane.id) / f"{ready.number:06d}-base-{uuid4().hex[:8]}.profiles"
+    sha256 = fresh.save(path)
+    _commit_switch(lane, ready, fresh, path, sha256)
+    (Path(settings.PROFILE_DIR) / ready.file).unlink(missing_ok=True)
+    return True
+
+
+def _ready(cursor: Any, lane_id: int, number: int) -> _Ready | None:
+    cursor.execute(
+        "SELECT id, number, seq, uuid_send(token), file, sha256 FROM scoring_epoch"
+        " WHERE lane_id = %s AND number = %s AND status = 'ready'",
+        [lane_id, number],
+    )
+    row = cursor.fetchone()
+    return _Ready(row[0], row[1], row[2], bytes(row[3]), row[4], row[5]) if row else None
+
+
+def _caught_up(cursor: Any, lane_id: int, ready: _Ready, memory: Profiles) -> Profiles:
+    """The epoch's file, brought to where `memory` stands."""
+    fresh = Profiles.load(Path(settings.PROFILE_DIR) / ready.file, ready.sha256)
+    if fresh.seq > 0 and _log_row(cursor, lane_id, fresh.seq)[2] != ready.token:
+        raise LogDiffers(f"the file was built on another history of lane {lane_id}")
+    log_replay(cursor, fresh, lane_id, upto=memory.seq)
+    fresh.epoch, fresh.seq, fresh.token = ready.number, memory.seq, bytes(memory.token)
+    return fresh
+
+
+def _commit_switch(lane: Lane, ready: _Ready, fresh: Profiles, path: Path, sha256: str) -> None:
+    """One commit: the log row of kind epoch, the epoch live, the cursor moved. Then the memory is the new one."""
+    with lane.commit() as commit:
+        seq, cursor = commit.before.seq + 1, commit.cursor
+        cursor.execute(
+            "INSERT INTO lane_log (lane, seq, epoch, token, kind) VALUES (%s, %s, %s, %s::uuid, %s)",
+            [lane.id, seq, ready.number, str(UUID(bytes=commit.token)), EPOCH],
+        )
+        cursor.execute(
+            "UPDATE scoring_epoch SET status = 'live', base_file = %s, base_sha256 = %s, switched_at = now(),"
+            " switched_seq = %s WHERE id = %s AND status = 'ready' AND file = %s",
+            [_relative(path), sha256, seq, ready.id, ready.file],
+        )
+        if cursor.rowcount != 1:
+            raise LogDiffers(f"epoch {ready.number} of lane {lane.id} was built anew meanwhile")
+        commit.memory = fresh
+        commit.to(seq, epoch=ready.number)
+    lane.imports = imports_of(lane.cursor, lane.id, ready.number)

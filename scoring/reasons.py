@@ -1,0 +1,642 @@
+"""Why a payment was stopped: reason codes with plain sentences that carry the actual numbers.
+
+    7 payments in 10 min; usual 0–1
+    4,970.00 EUR; usual 40.00–180.00 EUR
+
+Three sources, all deterministic: the live rules that hit, in the order of their weights, with the values they saw; the
+factors of the stored vector that stand out, known within the commit; and the model's contributions grouped by reason
+code, computed after it. Rule weights order the reasons and add nothing to the score.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+
+from scoring.features import FEATURES, NAMES, Feature
+from scoring.rules import Rule, Ruleset
+from transactions import codes
+from transactions.codes import EXPONENT
+
+PUBLIC = 5
+STANDS_OUT = 1.0  # strength from which a factor is a reason within the commit
+_PLACE = {name: index for index, name in enumerate(NAMES)}
+_FEATURES = {feature.name: feature for feature in FEATURES}
+
+
+class Reason(TypedDict):
+    """One reason as stored with an alert and shown by the API; `contribution` is in points of margin, 0 for a rule."""
+
+    code: str
+    text: str
+    source: str
+    contribution: float
+
+
+class Scorer(Protocol):
+    """What is needed of a loaded model."""
+
+    names: Sequence[str]
+
+    def contributions(self, matrix: np.ndarray) -> np.ndarray: ...
+
+
+# --- numbers as people read them --------------------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """7, 2.4, 1,250, "not known"."""
+    if value is None or not math.isfinite(value):
+        return "not known"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.1f}"
+
+
+def money(units: float | None, currency: str) -> str:
+    """Whole units with the currency's own decimals: 4,970.00 EUR."""
+    if units is None or not math.isfinite(units):
+        return "not known"
+    return f"{units:,.{EXPONENT.get(currency, 2)}f} {currency}"
+
+
+def share(value: float) -> str:
+    """12 %, or 0.4 % where whole per cents would hide it."""
+    return (
+        "not known" if not math.isfinite(value) else f"{value * 100:.0f} %" if value >= 0.1 else f"{value * 100:.1f} %"
+    )
+
+
+def count(value: float, one: str, many: str = "") -> str:
+    """1 payment, 3 payments."""
+    return f"{number(value)} {one if value == 1 else many or one + 's'}"
+
+
+def ago(days: float) -> str:
+    """Days as the largest fitting unit: 20 min, 3 h, 12 days."""
+    if not math.isfinite(days):
+        return "not known"
+    if days < 1 / 24:
+        return f"{max(days * 1440, 0):.0f} min"
+    return f"{days * 24:.0f} h" if days < 1 else count(round(days), "day")
+
+
+def usual(expected: float) -> str:
+    """The usual range around an expected count: usual 0–1."""
+    if math.isnan(expected):
+        return "no history"
+    expected = max(expected, 0.0)
+    spread = math.sqrt(expected)
+    return f"usual {max(math.floor(expected - spread), 0)}–{max(math.ceil(expected + spread), 1)}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One payment's vector by name; amounts in whole units of the base currency."""
+
+    vector: np.ndarray
+    currency: str
+
+    def __call__(self, name: str) -> float:
+        """The feature's value; NaN if not known."""
+        value = float(self.vector[_PLACE[name]])
+        if not math.isfinite(value):
+            return math.nan
+        minor = _FEATURES[name].unit.startswith("minor units")
+        return value / 10 ** EXPONENT.get(self.currency, 2) if minor else value
+
+    def on(self, name: str) -> bool:
+        """Whether a 0/1 feature is 1."""
+        return self(name) == 1
+
+    def text(self, name: str) -> str:
+        """The text of a feature that is a code of the API."""
+        value = self(name)
+        table = getattr(codes, _TABLES[name])
+        return "not sent" if math.isnan(value) or value < 1 else table.text(int(value)).replace("_", " ")
+
+    def money(self, units: float) -> str:
+        """Whole units with the currency."""
+        return money(units, self.currency)
+
+
+_TABLES = {
+    "channel": "CHANNEL",
+    "type": "TYPE",
+    "instrument": "INSTRUMENT",
+    "entry_mode": "ENTRY_MODE",
+    "authentication": "AUTHENTICATION",
+    "sca": "SCA",
+    "three_ds": "THREE_DS",
+    "cvv_result": "RESULT",
+    "vop": "VOP",
+}
+
+
+# --- factors of the vector --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A reason the vector may give: which features belong to it, how strongly it stands out, and its sentence."""
+
+    code: str
+    features: str  # a pattern over feature names; the first factor that matches owns the feature
+    strength: Callable[[Seen], float]
+    say: Callable[[Seen], str]
+    needs: str = ""  # the feature without which there is nothing to say but `absent`
+    absent: str = ""
+
+    def sentence(self, seen: Seen) -> str:
+        """The factor in words, also where nothing is known."""
+        if self.needs and math.isnan(seen(self.needs)):
+            return self.absent
+        return self.say(seen)
+
+
+def _part(value: float, whole: float) -> float:
+    """How far `value` is on its way to `whole`; 0 where it is not known."""
+    return 0.0 if math.isnan(value) else value / whole
+
+
+def _faster(s: Seen) -> tuple[float, str, float]:
+    """The window in which the customer or card is busiest against its threshold: (strength, text, payments)."""
+    rate = s("customer_usual_24h")
+    windows = (("10m", "10 min", 4, 1 / 144), ("1h", "1 h", 7, 1 / 24), ("24h", "24 h", 15, 1.0))
+    found = [
+        (
+            _part(s(f"{who}_count_{window}") + 1, max(least, 4 * rate * part)),
+            text,
+            s(f"{who}_count_{window}") + 1,
+            rate * part,
+        )
+        for who in ("customer", "card")
+        for window, text, least, part in windows
+    ]
+    strength, text, payments, expected = max(found, key=lambda each: each[0])
+    return strength, f"{count(payments, 'payment')} in {text}; {usual(expected)}", payments
+
+
+def _usual_amounts(s: Seen) -> str:
+    amount, ratio, deviations = s("amount"), s("customer_amount_to_mean"), s("customer_amount_z")
+    if math.isnan(ratio) or ratio <= 0:
+        return "no history"
+    mean = amount / ratio
+    spread = (amount - mean) / deviations if not math.isnan(deviations) and deviations else mean / 2
+    return f"usual {max(mean - abs(spread), 0):,.0f}–{mean + abs(spread):,.0f} {s.currency}"
+
+
+def _amount_strength(s: Seen) -> float:
+    return min(_part(s("customer_amount_z"), 4.0), _part(s("customer_amount_to_mean"), 3.0)) if s("amount") else 0.0
+
+
+def _frauds(s: Seen, who: str, name: str) -> str:
+    known, since = s(f"{who}_fraud_count_30d"), s(f"{who}_since_fraud")
+    if known > 0:
+        return f"{count(known, 'known fraud')} on this {name} in 30 days, the last one {ago(since)} ago"
+    return f"Last known fraud on this {name} {ago(since)} ago" if since >= 0 else f"No known fraud on this {name}"
+
+
+def _place(s: Seen, who: str) -> str:
+    known, payments = s(f"{who}_fraud_count_30d"), s(f"{who}_count_30d")
+    if known > 0:
+        return f"{count(known, 'known fraud')} at this {who} in 30 days, of {count(payments, 'payment')}"
+    return f"Share of fraud at this {who} {share(s(f'{who}_fraud_share_30d'))}"
+
+
+def _shared(s: Seen, who: str, name: str) -> str:
+    text = (
+        f"{count(s(f'{who}_customers'), 'customer')} and {count(s(f'{who}_cards'), 'card')} seen on this {name} before"
+    )
+    known = s(f"{who}_fraud_count_30d")
+    return f"{text}; {count(known, 'known fraud')}" if known > 0 else text
+
+
+def _shared_strength(s: Seen, who: str, many: float) -> float:
+    return max(
+        _part(s(f"{who}_customers"), many), _part(s(f"{who}_cards"), many), _part(s(f"{who}_fraud_count_30d"), 1)
+    )
+
+
+def _flags(s: Seen) -> str:
+    return "The device is an emulator or rooted" if s.on("device_tampered") else "No sign of tampering with the device"
+
+
+def _travel(s: Seen) -> str:
+    distance, speed = s("customer_distance_km"), s("customer_speed_kmh")
+    way = f"{number(round(distance))} km from the last place"
+    return way if math.isnan(speed) else f"{way}, which needs {number(round(speed))} km/h"
+
+
+def _new(s: Seen, new: str, age: str, what: str) -> str:
+    return f"First payment {what}" if s.on(new) else f"Known for {ago(s(age))} {what}"
+
+
+def _abroad(s: Seen) -> str:
+    if s.on("customer_new_country"):
+        return f"First payment in this country; {number(s('customer_countries_30d'))} other countries in 30 days"
+    return "Payment outside the customer's country" if s.on("abroad") else "In a country the customer uses"
+
+
+def _night(s: Seen) -> str:
+    hour, nightly = s("hour"), share(s("customer_night_share"))
+    return f"At {int(hour):02d}:{int(hour % 1 * 60):02d} UTC; {nightly} of this customer's payments fall at night"
+
+
+def _signed(s: Seen) -> str:
+    return f"Authentication: SCA {s.text('sca')}, 3-D Secure {s.text('three_ds')}, CVV {s.text('cvv_result')}"
+
+
+def _fraud_on_us(s: Seen) -> str:
+    who, name = ("card", "card") if s("card_fraud_count_30d") > 0 else ("customer", "customer")
+    return _frauds(s, who, name)
+
+
+_FAILED = codes.SCA.code("failed")
+_NO_MATCH = codes.VOP.code("no_match")
+
+FACTORS: tuple[Factor, ...] = (
+    Factor(
+        "KNOWN_FRAUD",
+        r"(customer|card)_(fraud_.*|since_fraud)",
+        lambda s: max(_part(s("customer_fraud_count_30d"), 1), _part(s("card_fraud_count_30d"), 1)) * 1.5,
+        _fraud_on_us,
+    ),
+    Factor(
+        "TERMINAL_RISK",
+        r"terminal_(?!amount).*",
+        lambda s: max(_part(s("terminal_fraud_share_30d"), 0.05), _part(s("terminal_fraud_run"), 2)),
+        lambda s: _place(s, "terminal"),
+        "terminal_fraud_share_30d",
+        "No terminal sent",
+    ),
+    Factor(
+        "MERCHANT_RISK",
+        r"merchant_(?!amount).*|mcc_fraud.*",
+        lambda s: max(_part(s("merchant_fraud_share_30d"), 0.05), _part(s("merchant_fraud_run"), 2)),
+        lambda s: _place(s, "merchant"),
+        "merchant_fraud_share_30d",
+        "No merchant sent",
+    ),
+    Factor(
+        "REMOTE_ACCESS",
+        r"device_remote_access",
+        lambda s: 1.5 * s.on("device_remote_access"),
+        lambda s: (
+            "Somebody else steers the device" if s.on("device_remote_access") else "No remote access to the device"
+        ),
+    ),
+    Factor(
+        "IMPOSSIBLE_TRAVEL",
+        r"customer_(distance_km|speed_kmh)",
+        lambda s: _part(s("customer_speed_kmh"), 900) if s("customer_distance_km") > 100 else 0.0,
+        _travel,
+        "customer_distance_km",
+        "Place of this payment or of the last one not known",
+    ),
+    Factor(
+        "VELOCITY",
+        r"(customer|card|account)_(count_.*|since_last|merchants_24h|usual_24h)",
+        lambda s: _faster(s)[0],
+        lambda s: _faster(s)[1],
+        "customer_count_10m",
+        "No customer sent",
+    ),
+    Factor(
+        "AMOUNT_UNUSUAL",
+        r"amount(_log)?|customer_(amount_.*|mean_30d|max_30d)|(merchant|terminal)_amount_to_mean",
+        _amount_strength,
+        lambda s: f"{s.money(s('amount'))}; {_usual_amounts(s)}",
+        "amount",
+        "Amount not known",
+    ),
+    Factor(
+        "DEVICE_RISK",
+        r"device_(count_.*|customers|cards|fraud_.*|since_fraud)",
+        lambda s: _shared_strength(s, "device", 4),
+        lambda s: _shared(s, "device", "device"),
+        "device_customers",
+        "No device sent",
+    ),
+    Factor(
+        "NEW_DEVICE",
+        r"customer_(devices_30d|new_device|device_age)|device_seen_days",
+        lambda s: 1.0 * s.on("customer_new_device"),
+        lambda s: _new(s, "customer_new_device", "customer_device_age", "from this device"),
+        "customer_new_device",
+        "No device sent",
+    ),
+    Factor(
+        "NEW_PAYEE",
+        r"customer_(new_counterparty|counterparty_age)",
+        lambda s: 1.0 * s.on("customer_new_counterparty"),
+        lambda s: _new(s, "customer_new_counterparty", "customer_counterparty_age", "to this payee"),
+        "customer_new_counterparty",
+        "No payee sent",
+    ),
+    Factor(
+        "PAYEE_RISK",
+        r"counterparty_.*",
+        lambda s: max(_part(s("counterparty_fraud_count_30d"), 1), _part(s("counterparty_count_24h"), 10)),
+        lambda s: (
+            _frauds(s, "counterparty", "payee") + f"; {count(s('counterparty_customers'), 'customer')} paid it before"
+        ),
+        "counterparty_customers",
+        "No payee sent",
+    ),
+    Factor(
+        "PAYEE_MISMATCH",
+        r"vop",
+        lambda s: 1.2 * (s("vop") == _NO_MATCH),
+        lambda s: f"Verification of payee: {s.text('vop')}",
+    ),
+    Factor(
+        "ABROAD",
+        r"abroad|customer_(new_country|countries_30d)",
+        lambda s: s.on("customer_new_country") * s.on("abroad") * 1.0,
+        _abroad,
+        "customer_new_country",
+        "Country of the payment not sent",
+    ),
+    Factor(
+        "IP_RISK",
+        r"ip_.*",
+        lambda s: _shared_strength(s, "ip", 8),
+        lambda s: _shared(s, "ip", "IP address"),
+        "ip_customers",
+        "No IP address sent",
+    ),
+    Factor("DEVICE_TAMPERED", r"device_tampered", lambda s: 1.1 * s.on("device_tampered"), _flags),
+    Factor(
+        "HIDDEN_ORIGIN",
+        r"device_hidden",
+        lambda s: 1.0 * s.on("device_hidden"),
+        lambda s: "Behind a proxy, VPN or Tor" if s.on("device_hidden") else "No proxy, VPN or Tor",
+    ),
+    Factor(
+        "BALANCE_DRAINED",
+        r"balance_share",
+        lambda s: _part(s("balance_share"), 0.9),
+        lambda s: f"Takes {share(s('balance_share'))} of the balance",
+        "balance_share",
+        "Balance not sent",
+    ),
+    Factor(
+        "SPENDING",
+        r"(customer|card|account)_sum_.*",
+        lambda s: _spending(s)[0],
+        lambda s: _spending(s)[1],
+        "customer_sum_24h",
+        "No customer sent",
+    ),
+    Factor(
+        "WEAK_AUTHENTICATION", r"authentication|sca|three_ds|cvv_result", lambda s: 1.1 * (s("sca") == _FAILED), _signed
+    ),
+    Factor(
+        "UNUSUAL_TIME",
+        r"hour|weekday|night|customer_night_share",
+        lambda s: 1.0 * (s.on("night") and s("customer_night_share") < 0.03 and s("customer_seen_days") > 30),
+        _night,
+        "customer_night_share",
+        "First payment: no usual hours yet",
+    ),
+    Factor(
+        "NEW_MERCHANT",
+        r"customer_(new_merchant|merchant_age)",
+        lambda s: 0.0,
+        lambda s: _new(s, "customer_new_merchant", "customer_merchant_age", "at this merchant"),
+        "customer_new_merchant",
+        "No merchant sent",
+    ),
+    Factor(
+        "NEW_CUSTOMER",
+        r"(customer|card|account)_seen_days|customer_(age|tenure)|account_age",
+        lambda s: 1.0 if s("account_age") < 7 else 0.0,
+        lambda s: f"Customer seen for {ago(s('customer_seen_days'))}; account age {ago(s('account_age'))}",
+        "customer_seen_days",
+        "No customer sent",
+    ),
+    Factor(
+        "SESSION",
+        r"session_age",
+        lambda s: 0.0,
+        lambda s: f"Paid {number(s('session_age'))} s after the session began",
+        "session_age",
+        "Session not sent",
+    ),
+    Factor(
+        "PAYMENT_KIND",
+        r"channel|type|instrument|entry_mode|mcc|late",
+        lambda s: 0.0,
+        lambda s: f"Kind of payment: {s.text('type')}, {s.text('channel')}, {s.text('instrument')}",
+    ),
+    Factor("ANOMALY", r"anomaly", lambda s: 0.0, lambda s: "Unlike most payments, taken as a whole"),
+)
+_FACTOR = {factor.code: factor for factor in FACTORS}
+
+
+def _spending(s: Seen) -> tuple[float, str]:
+    day, month = s("customer_sum_24h") + s("amount"), s("customer_sum_30d")
+    daily = month / max(min(s("customer_seen_days"), 30), 1) if month > 0 else math.nan
+    strength = 0.0 if math.isnan(daily) or day <= 0 else min(day / (8 * daily), day / 200)
+    rate = "no history" if math.isnan(daily) else f"usual {daily:,.0f} {s.currency} a day"
+    return strength, f"{s.money(day)} in 24 h with this one; {rate}"
+
+
+@lru_cache(maxsize=512)
+def code_of(feature: str) -> str:
+    """The reason code a feature belongs to."""
+    return next((factor.code for factor in FACTORS if re.fullmatch(factor.features, feature)), "PAYMENT_KIND")
+
+
+# --- reasons of one payment -------------------------------------------------------------------------------------------
+
+
+def sentences(
+    vector: np.ndarray,
+    facts: np.ndarray,
+    hits: np.ndarray,
+    contributions: np.ndarray | None = None,
+    *,
+    ruleset: Ruleset,
+    currency: str,
+    names: Sequence[str] = (),
+    limit: int = PUBLIC,
+) -> list[Reason]:
+    """Why one payment was stopped, most telling first, at least one and at most `limit`; the same for the same input.
+
+    `vector` (N_FEATURES,) float32 as stored; `facts` of shape (1,), dtype FACTS; `hits` (rules,) of the ruleset's mask;
+    `contributions` (len(names) + 1,) of the scorer with its `names`, when they are known: then the factors follow them.
+    """
+    seen = Seen(vector, currency)
+    found = [_rule_reason(rule, ruleset, facts, vector, currency) for rule in _live_hits(ruleset, hits)]
+    factors = _contributed(seen, names, contributions) if contributions is not None else _standing_out(seen)
+    known = {reason["code"] for reason in found}
+    found += [reason for reason in factors if reason["code"] not in known]
+    return (found or [_nothing_known(seen)])[:limit]
+
+
+def _live_hits(ruleset: Ruleset, hits: np.ndarray) -> list[Rule]:
+    live = [rule for rule, hit in zip(ruleset.rules, hits, strict=True) if hit and rule.live]
+    return sorted(live, key=lambda rule: (-rule.weight, rule.key))
+
+
+def _rule_reason(rule: Rule, ruleset: Ruleset, facts: np.ndarray, vector: np.ndarray, currency: str) -> Reason:
+    text = fill(rule.sentence, ruleset, facts, vector, currency)
+    return Reason(code=rule.reason, text=text, source=f"rule {rule.key} v{rule.number}", contribution=0.0)
+
+
+def _standing_out(seen: Seen) -> list[Reason]:
+    if np.isnan(seen.vector).all():
+        return []
+    strengths = [(factor.strength(seen), -order, factor) for order, factor in enumerate(FACTORS)]
+    strong = sorted(
+        (each for each in strengths if each[0] >= STANDS_OUT),
+        key=lambda each: (min(each[0], 3.0), each[1]),
+        reverse=True,
+    )
+    return [
+        Reason(code=factor.code, text=factor.sentence(seen), source="model", contribution=0.0)
+        for _, _, factor in strong
+    ]
+
+
+def _contributed(seen: Seen, names: Sequence[str], contributions: np.ndarray) -> list[Reason]:
+    sums: dict[str, float] = {}
+    for name, value in zip(names, contributions.tolist(), strict=False):
+        sums[code_of(name)] = sums.get(code_of(name), 0.0) + value
+    rising = sorted(((value, code) for code, value in sums.items() if value > 0), key=lambda each: (-each[0], each[1]))
+    return [
+        Reason(code=code, text=_FACTOR[code].sentence(seen), source="model", contribution=round(value, 4))
+        for value, code in rising
+    ]
+
+
+def _nothing_known(seen: Seen) -> Reason:
+    if np.isnan(seen.vector).all():
+        return Reason(
+            code="NOT_JUDGED",
+            text="Could not be judged in full; a person looks at it",
+            source="policy",
+            contribution=0.0,
+        )
+    return Reason(
+        code="MODEL_SCORE",
+        text="The model's score, without one factor that stands out",
+        source="model",
+        contribution=0.0,
+    )
+
+
+def rule_hits(
+    vector: np.ndarray, facts: np.ndarray, hits: np.ndarray, *, ruleset: Ruleset, currency: str
+) -> list[dict[str, Any]]:
+    """Every rule that hit, shadow ones included, with the values it saw: what `Alert.rules` keeps."""
+    return [
+        {
+            "rule": rule.key,
+            "name": rule.name,
+            "version": rule.number,
+            "mode": rule.mode,
+            "weight": rule.weight,
+            "outcome": codes.OUTCOME.text(rule.outcome),
+            "code": rule.reason,
+            "text": fill(rule.sentence, ruleset, facts, vector, currency),
+            "expression": rule.source,
+            "values": ruleset.seen(rule, facts, vector),
+        }
+        for rule, hit in zip(ruleset.rules, hits, strict=True)
+        if hit
+    ]
+
+
+_PLACEHOLDER = re.compile(r"\{(\w+)(?:([+-]\d+))?(?::(\w+))?\}")
+
+
+def fill(sentence: str, ruleset: Ruleset, facts: np.ndarray, vector: np.ndarray, currency: str) -> str:
+    """A rule's sentence with the values seen: `{name}`, `{name+1}`, and `{name:money}`, `:share`, `:days`, `:text`.
+
+    Not `str.format`: nothing but these forms is understood, and an unknown name stays as it is.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, plus, form = match.groups()
+        word = ruleset.words.get(name)
+        if word is None:
+            return match.group()
+        return _shown(ruleset.value(word, facts, vector), int(plus or 0), form or "", currency)
+
+    return _PLACEHOLDER.sub(value, sentence)
+
+
+def _shown(value: float | str | bool | None, plus: int, form: str, currency: str) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, str | bool):
+        return str(value).replace("_", " ")
+    value += plus
+    shapes: dict[str, Callable[[float], str]] = {"money": lambda v: money(v, currency), "share": share, "days": ago}
+    return shapes.get(form, number)(value)
+
+
+# --- the model's contributions, after the commit ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `AlertExplanation` keeps: base + contributions = margin, all of them, largest first."""
+
+    base: float
+    margin: float
+    contributions: list[dict[str, Any]]
+
+
+def contributions(scorer: Scorer, vector: np.ndarray, *, currency: str = "EUR") -> Explanation:
+    """The model's contributions to one stored vector (N_FEATURES,) float32: with feature, value, code and text."""
+    row = scorer.contributions(np.ascontiguousarray(vector, "f4").reshape(1, -1))[0]
+    seen = Seen(vector, currency)
+    parts = [_contribution(seen, name, value) for name, value in zip(scorer.names, row[:-1].tolist(), strict=True)]
+    parts.sort(key=lambda part: (-abs(part["contribution"]), part["feature"]))
+    return Explanation(round(float(row[-1]), 6), round(float(row.sum(dtype="f8")), 6), parts)
+
+
+def _contribution(seen: Seen, name: str, value: float) -> dict[str, Any]:
+    known = name in _PLACE
+    raw = float(seen.vector[_PLACE[name]]) if known else math.nan
+    return {
+        "feature": name,
+        "value": None if math.isnan(raw) else raw,
+        "contribution": round(value, 6),
+        "code": code_of(name),
+        "text": describe(_FEATURES[name], seen) if known else "Unlike most payments, taken as a whole",
+    }
+
+
+def describe(feature: Feature, seen: Seen) -> str:
+    """A feature with its value in words: "Payments of the customer before this one (10 min): 6"."""
+    window = f" ({feature.window})" if feature.window not in ("payment", "all", "run") else ""
+    return f"{feature.description.rstrip('.')}{window}: {_feature_value(feature, seen)}"
+
+
+def _feature_value(feature: Feature, seen: Seen) -> str:
+    value = seen(feature.name)
+    if math.isnan(value):
+        return "not known"
+    if feature.name in _TABLES:
+        return seen.text(feature.name)
+    if feature.unit == "0/1":
+        return "yes" if value else "no"
+    if feature.unit.startswith("minor units"):
+        return seen.money(value)
+    if feature.unit == "d":
+        return ago(value)
+    return f"{value:.4g}" if feature.unit in ("ratio", "ln") else number(value)
+
+
+def public(reasons: Iterable[Reason], limit: int = PUBLIC) -> list[Reason]:
+    """What the API shows of stored reasons."""
+    return list(reasons)[:limit]

@@ -1,0 +1,581 @@
+"""Rules: expressions an analyst can read, over fields and features, evaluated on a whole batch as columns.
+
+    channel == "ecommerce" and merchant_country != customer_country and amount >= 500
+    3 <= customer_count_10m and not missing(device)
+
+The text is parsed with Python's own grammar, every node is checked against a short list, every name against the
+vocabulary, every comparison against the types; then a new expression is built from checked parts alone and compiled, so
+that nothing a person types is ever executed as it stands. What was not sent, and any number that is not known, compares
+false, `!=` and `not in` included; `missing(name)` asks for it. A division by zero gives "not known".
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import reduce
+from types import CodeType
+from typing import NoReturn, Protocol
+
+import numpy as np
+
+from scoring.features import FEATURES, Feature
+from transactions import codes
+from transactions.codes import CodeTable
+from transactions.facts import NOT_SENT
+from transactions.fields import CodeField
+from transactions.models import Transaction
+
+log = logging.getLogger(__name__)
+
+MAX_LENGTH = 1000
+MAX_DEPTH = 20
+MAX_NODES = 250
+MAX_LITERALS = 200
+LARGEST = 1e15
+
+Column = Callable[[np.ndarray], np.ndarray]
+
+
+class RuleError(ValueError):
+    """An expression that cannot be a rule: what is wrong, and where (`position` counts characters from 1)."""
+
+    def __init__(self, message: str, position: int):
+        super().__init__(f"{message} (at character {position})")
+        self.message = message
+        self.position = position
+
+
+# --- what a rule may speak of -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """A name a rule may use. `kind` is number, text (a code of `table`), flag or entity (only good for missing())."""
+
+    name: str
+    kind: str
+    text: str
+    table: CodeTable | None = None
+    column: Column | None = None  # None: a feature, taken from the matrix
+    scale: float = 1.0  # of a feature: amounts are shown and compared in whole units
+
+
+def _number(name: str, scale: float = 1.0) -> Column:
+    absent = NOT_SENT.get(name)
+
+    def column(facts: np.ndarray) -> np.ndarray:
+        values = facts[name].astype("f8") * scale
+        if absent is not None and not np.isnan(absent):
+            values[facts[name] == absent] = np.nan
+        return values
+
+    return column
+
+
+def _flag(bit: int) -> Column:
+    return lambda facts: (facts["device_flags"] & bit) != 0
+
+
+def _as_stored(name: str) -> Column:
+    return lambda facts: facts[name]
+
+
+def _text_words() -> Iterable[Word]:
+    for each in Transaction._meta.fields:
+        if isinstance(each, CodeField) and each.name != "intake":
+            what = f"{each.verbose_name}: one of the codes of the API."
+            yield Word(each.name, "text", what, each.table, _as_stored(each.attname))
+
+
+def fact_words(exponent: int = 2) -> dict[str, Word]:
+    """The fields of a payment. Amounts are in whole units of the base currency, which has `exponent` decimals."""
+    unit = 10.0**-exponent
+    words = [
+        Word("amount", "number", "Amount in base currency.", None, _number("amount_base", unit)),
+        Word("balance_before", "number", "Balance before the payment.", None, _number("balance_before", unit)),
+        Word("mcc", "number", "Merchant category code.", None, _number("mcc")),
+        Word("lat", "number", "Latitude in degrees.", None, _number("lat")),
+        Word("lon", "number", "Longitude in degrees.", None, _number("lon")),
+        Word("session_age", "number", "Seconds from session start to payment.", None, _number("session_age")),
+        *_text_words(),
+        *(Word(name, "flag", f"Device flag {name}.", None, _flag(bit)) for name, bit in codes.DEVICE_FLAGS.items()),
+        *(Word(n, "entity", f"The {n}: missing() only.", None, _as_stored(n)) for n in codes.ENTITY),
+    ]
+    return {word.name: word for word in words}
+
+
+def feature_word(feature: Feature, exponent: int = 2) -> Word:
+    """A feature as a word: 0/1 is a flag (not known counts as no), amounts are in whole units of the base currency."""
+    kind = "flag" if feature.unit == "0/1" else "number"
+    scale = 10.0**-exponent if feature.unit.startswith("minor units") else 1.0
+    return Word(feature.name, kind, feature.description, scale=scale)
+
+
+def vocabulary(features: Iterable[Feature] = FEATURES, exponent: int = 2) -> dict[str, Word]:
+    """Every name a rule may use: the fields, and the kernel's features where no field has that name."""
+    return {feature.name: feature_word(feature, exponent) for feature in features} | fact_words(exponent)
+
+
+# --- checking and compiling -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A checked piece of an expression: its new tree, its kind, and where it stood."""
+
+    tree: ast.expr
+    kind: str  # number, text, flag, entity, words (a literal text)
+    table: CodeTable | None = None
+    literal: str = ""
+    position: int = 1
+
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.In: "in",
+    ast.NotIn: "not in",
+}
+_ARITHMETIC = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+def _divide(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(right == 0, np.nan, np.divide(left, right))
+
+
+def _least(*columns: np.ndarray) -> np.ndarray:
+    return reduce(np.minimum, columns)
+
+
+def _most(*columns: np.ndarray) -> np.ndarray:
+    return reduce(np.maximum, columns)
+
+
+def _among(column: np.ndarray, values: tuple[float, ...]) -> np.ndarray:
+    return reduce(np.logical_or, [column == value for value in values])
+
+
+# What a compiled rule can reach besides its columns. The underscore keeps them apart from every name of the vocabulary.
+_TOOLS: dict[str, object] = {
+    "__builtins__": {},
+    "_divide": _divide,
+    "_min": _least,
+    "_max": _most,
+    "_abs": np.abs,
+    "_isnan": np.isnan,
+    "_among": _among,
+}
+
+
+def _call(tool: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(tool, ast.Load()), list(arguments), [])
+
+
+def _compare(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.expr:
+    return ast.Compare(left, [operator], [right])
+
+
+def _all(parts: Sequence[ast.expr]) -> ast.expr:
+    return reduce(lambda a, b: ast.BinOp(a, ast.BitAnd(), b), parts)
+
+
+def _any(parts: Sequence[ast.expr]) -> ast.expr:
+    return reduce(lambda a, b: ast.BinOp(a, ast.BitOr(), b), parts)
+
+
+class _Checker:
+    """Walks one parsed expression and rebuilds it from what is allowed; `used` collects the names it met."""
+
+    def __init__(self, source: str, words: Mapping[str, Word]):
+        self.source = source
+        self.words = words
+        self.used: dict[str, Word] = {}
+        self.nodes = 0
+
+    def position(self, node: ast.AST) -> int:
+        """The character (from 1) at which `node` begins; the parser counts bytes."""
+        return len(self.source.encode()[: getattr(node, "col_offset", 0)].decode(errors="ignore")) + 1
+
+    def refuse(self, node: ast.AST, message: str) -> NoReturn:
+        raise RuleError(message, self.position(node))
+
+    def check(self, node: ast.AST, depth: int = 0) -> Part:
+        self.nodes += 1
+        if depth > MAX_DEPTH:
+            self.refuse(node, f"nested more than {MAX_DEPTH} deep")
+        if self.nodes > MAX_NODES:
+            self.refuse(node, f"more than {MAX_NODES} parts")
+        visit = getattr(self, f"on_{type(node).__name__.lower()}", None)
+        if visit is None:
+            self.refuse(node, f"{_plain(node)} is not part of the rule language")
+        return visit(node, depth + 1)
+
+    def flag(self, node: ast.AST, depth: int) -> Part:
+        part = self.check(node, depth)
+        if part.kind != "flag":
+            self.refuse(node, "expected something true or false, such as a comparison")
+        return part
+
+    def number(self, node: ast.AST, depth: int) -> Part:
+        part = self.check(node, depth)
+        if part.kind != "number":
+            self.refuse(node, f"expected a number, not {_KINDS[part.kind]}")
+        return part
+
+    def on_boolop(self, node: ast.BoolOp, depth: int) -> Part:
+        trees = [self.flag(value, depth).tree for value in node.values]
+        joined = _all(trees) if isinstance(node.op, ast.And) else _any(trees)
+        return Part(joined, "flag", position=self.position(node))
+
+    def on_unaryop(self, node: ast.UnaryOp, depth: int) -> Part:
+        if isinstance(node.op, ast.Not):
+            return Part(ast.UnaryOp(ast.Invert(), self.flag(node.operand, depth).tree), "flag")
+        if isinstance(node.op, ast.USub):
+            return Part(ast.UnaryOp(ast.USub(), self.number(node.operand, depth).tree), "number")
+        return self.refuse(node, f"{_plain(node.op)} is not part of the rule language")
+
+    def on_binop(self, node: ast.BinOp, depth: int) -> Part:
+        if type(node.op) not in _ARITHMETIC:
+            self.refuse(node, f"{_plain(node.op)} is not part of the rule language; use + - * /")
+        left, right = self.number(node.left, depth).tree, self.number(node.right, depth).tree
+        divided = isinstance(node.op, ast.Div)
+        return Part(_call("_divide", left, right) if divided else ast.BinOp(left, node.op, right), "number")
+
+    def on_constant(self, node: ast.Constant, depth: int) -> Part:
+        if isinstance(node.value, str):
+            return Part(node, "words", literal=node.value, position=self.position(node))
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float):
+            self.refuse(node, f"{node.value!r} is not a number or a text; write a flag's name alone, or not name")
+        if abs(node.value) > LARGEST:
+            self.refuse(node, "that number is too large")
+        return Part(ast.Constant(float(node.value)), "number")
+
+    def on_name(self, node: ast.Name, depth: int) -> Part:
+        word = self.words.get(node.id)
+        if word is None:
+            self.refuse(node, f"unknown name {node.id}{_nearest(node.id, self.words)}")
+        self.used[word.name] = word
+        return Part(ast.Name(word.name, ast.Load()), word.kind, word.table, position=self.position(node))
+
+    def on_call(self, node: ast.Call, depth: int) -> Part:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in _FUNCTIONS:
+            self.refuse(node, f"unknown function{_nearest(name, _FUNCTIONS)}; there are {', '.join(_FUNCTIONS)}")
+        least, most = _FUNCTIONS[name]
+        if node.keywords or not least <= len(node.args) <= most:
+            self.refuse(node, f"{name}() takes {least if least == most else f'{least} to {most}'} values")
+        if name == "missing":
+            return self._missing(node.args[0], depth)
+        return Part(_call(f"_{name}", *(self.number(each, depth).tree for each in node.args)), "number")
+
+    def _missing(self, node: ast.AST, depth: int) -> Part:
+        part = self.check(node, depth)
+        if not isinstance(part.tree, ast.Name) or part.kind == "flag":
+            self.refuse(node, "missing() asks for the name of a field or feature")
+        unknown = part.kind == "number"
+        asked = _call("_isnan", part.tree) if unknown else _compare(part.tree, ast.Eq(), ast.Constant(0))
+        return Part(asked, "flag")
+
+    def on_compare(self, node: ast.Compare, depth: int) -> Part:
+        pairs, left = [], node.left
+        for operator, right in zip(node.ops, node.comparators, strict=True):
+            pairs.append(self._pair(node, left, operator, right, depth))
+            left = right
+        return Part(_all(pairs), "flag")
+
+    def _pair(self, node: ast.Compare, left: ast.AST, operator: ast.cmpop, right: ast.AST, depth: int) -> ast.expr:
+        if type(operator) not in _COMPARISONS:
+            self.refuse(node, "use == or != instead of is")
+        if isinstance(operator, ast.In | ast.NotIn):
+            return self._membership(left, isinstance(operator, ast.In), right, depth)
+        one, other = self.check(left, depth), self.check(right, depth)
+        if "text" in (one.kind, other.kind):
+            return self._texts(node, one, operator, other)
+        for side, part in ((left, one), (right, other)):
+            if part.kind != "number":
+                self.refuse(side, f"expected a number, not {_KINDS[part.kind]}")
+        if not _speaks(one.tree) and not _speaks(other.tree):
+            self.refuse(left, "compare a field or a feature, not two numbers")
+        if isinstance(operator, ast.NotEq):  # with a plain != an unknown number would differ from everything
+            return _any([_compare(one.tree, ast.Lt(), other.tree), _compare(one.tree, ast.Gt(), other.tree)])
+        return _compare(one.tree, operator, other.tree)
+
+    def _texts(self, node: ast.Compare, one: Part, operator: ast.cmpop, other: Part) -> ast.expr:
+        if not isinstance(operator, ast.Eq | ast.NotEq):
+            self.refuse(node, "texts can be compared with ==, !=, in and not in only")
+        if one.kind != "text":
+            one, other = other, one
+        sent = [_compare(one.tree, ast.NotEq(), ast.Constant(0))]
+        if other.kind == "words":
+            return _all([_compare(one.tree, operator, ast.Constant(self._code(one, other))), *sent])
+        if other.kind != "text" or other.table is not one.table:
+            raise RuleError(f"expected a {one.table.name if one.table else 'text'}", other.position)
+        sent.append(_compare(other.tree, ast.NotEq(), ast.Constant(0)))
+        return _all([_compare(one.tree, operator, other.tree), *sent])
+
+    def _code(self, text: Part, words: Part) -> int:
+        table = text.table
+        if table is None or words.literal not in table:
+            known = table or ()
+            name = table.name if table else "text"
+            raise RuleError(f'"{words.literal}" is not a {name}{_nearest(words.literal, known)}', words.position)
+        return table.code(words.literal)
+
+    def _membership(self, left: ast.AST, within: bool, right: ast.AST, depth: int) -> ast.expr:
+        if not isinstance(right, ast.Tuple | ast.List | ast.Set) or not 1 <= len(right.elts) <= MAX_LITERALS:
+            self.refuse(right, f"expected 1 to {MAX_LITERALS} values in brackets, such as (1, 2)")
+        part = self.check(left, depth)
+        if part.kind not in ("number", "text") or not _speaks(part.tree):
+            self.refuse(left, "expected a field or feature that is a number or a text")
+        values = [self._literal(part, each) for each in right.elts]
+        hit = _call("_among", part.tree, ast.Tuple([ast.Constant(value) for value in values], ast.Load()))
+        if within:
+            return hit
+        known = _compare(part.tree, ast.NotEq(), ast.Constant(0))
+        if part.kind == "number":
+            known = _compare(part.tree, ast.Eq(), part.tree)
+        return _all([ast.UnaryOp(ast.Invert(), hit), known])
+
+    def _literal(self, part: Part, node: ast.AST) -> float:
+        sign, bare = (
+            (-1, node.operand) if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else (1, node)
+        )
+        if not isinstance(bare, ast.Constant):
+            self.refuse(node, "only numbers and texts may stand in a list")
+        value = self.on_constant(bare, 0)
+        if part.kind == "text" and value.kind == "words":
+            return self._code(part, value)
+        if part.kind == "number" and value.kind == "number":
+            return sign * float(bare.value)  # type: ignore[arg-type]  # on_constant let only numbers through
+        return self.refuse(node, f"expected {_KINDS[part.kind]} in this list")
+
+
+_KINDS = {
+    "number": "a number",
+    "text": "a text",
+    "words": "a text",
+    "flag": "something true or false",
+    "entity": "an entity (use missing() on it)",
+}
+_FUNCTIONS = {"abs": (1, 1), "min": (2, 8), "max": (2, 8), "missing": (1, 1)}
+_PLAIN = {
+    "Attribute": "a dot",
+    "Subscript": "an index in brackets",
+    "Lambda": "lambda",
+    "IfExp": "if … else",
+    "NamedExpr": "an assignment",
+    "JoinedStr": "an f-text",
+    "Pow": "**",
+    "Mod": "%",
+    "FloorDiv": "//",
+    "Tuple": "a list without in",
+    "List": "a list without in",
+}
+
+
+def _speaks(tree: ast.expr) -> bool:
+    """Whether `tree` holds a name of the vocabulary, so that it is a column and not a lone number."""
+    return any(isinstance(node, ast.Name) and not node.id.startswith("_") for node in ast.walk(tree))
+
+
+def _plain(node: ast.AST) -> str:
+    return _PLAIN.get(type(node).__name__, type(node).__name__)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), 1, 0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A checked rule text: compiled, with the words it uses."""
+
+    source: str
+    code: CodeType
+    words: tuple[Word, ...]
+
+
+def compile_expression(source: str, words: Mapping[str, Word]) -> Expression:
+    """Check and compile one rule text. Raises RuleError with a position."""
+    if len(source) > MAX_LENGTH:
+        raise RuleError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
+    flat = "".join(" " if c in "\r\n\t\f" else c for c in source)
+    lead = len(flat) - len(flat.lstrip())
+    checker = _Checker(flat, words)
+    part = checker.check(_parse(flat, lead))
+    if part.kind != "flag":
+        raise RuleError("a rule must be true or false: compare something", lead + 1)
+    tree = ast.fix_missing_locations(ast.Expression(part.tree))
+    return Expression(source, compile(tree, "<rule>", "eval"), tuple(checker.used.values()))
+
+
+def _parse(flat: str, lead: int) -> ast.expr:
+    if not flat.strip():
+        raise RuleError("the rule is empty", 1)
+    if "#" in flat:  # with line ends taken out, a comment would swallow the rest of the rule
+        raise RuleError("# is not part of the rule language", flat.index("#") + 1)
+    try:
+        tree = ast.parse(flat.lstrip(), mode="eval").body
+    except SyntaxError as error:
+        hint = "; write == to compare" if "=" in (error.text or "")[max((error.offset or 1) - 1, 0) :][:2] else ""
+        at = lead + error.offset if error.offset else len(flat) + 1
+        raise RuleError(f"cannot be read here{hint}", min(at, len(flat) + 1)) from None
+    except (ValueError, RecursionError, MemoryError):
+        raise RuleError("cannot be read", lead + 1) from None
+    for node in ast.walk(tree):
+        if hasattr(node, "col_offset"):
+            node.col_offset += lead
+    return tree
+
+
+# --- a release's rules ------------------------------------------------------------------------------------------------
+
+
+class VersionedRule(Protocol):
+    """What is needed of a `RuleVersion`."""
+
+    pk: int
+    number: int
+    expression: str
+    outcome: str
+    weight: int
+    sentence: str
+    reason_id: str
+    rule: object
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a release, ready to be evaluated. `code` is None if it could not be compiled: it never hits."""
+
+    version_id: int
+    name: str  # R-101 Card testing
+    key: str  # R-101
+    number: int
+    mode: str
+    outcome: int
+    weight: int
+    reason: str
+    sentence: str
+    source: str
+    words: tuple[Word, ...]
+    code: CodeType | None
+    flaw: str = ""
+
+    @property
+    def live(self) -> bool:
+        return self.mode == "live"
+
+
+@dataclass
+class Ruleset:
+    """The rules of one release in the order of the hit mask. `failures` maps a rule's place to what it last raised."""
+
+    rules: tuple[Rule, ...]
+    features: tuple[str, ...]
+    words: Mapping[str, Word]
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._place = {name: index for index, name in enumerate(self.features)}
+        words = {word.name: word for rule in self.rules if rule.code for word in rule.words}
+        self._facts = [word for word in words.values() if word.column is not None]
+        self._taken = [word for word in words.values() if word.column is None]
+        self._columns = np.array([self._place[word.name] for word in self._taken], dtype=np.intp)
+        self._scales = np.array([[word.scale] for word in self._taken]).reshape(-1, 1)
+        live = [rule.outcome if rule.live else 1 for rule in self.rules]
+        self.floors = np.array(live, dtype=np.uint8)  # the least outcome a hit demands; 1 (approve) for a shadow rule
+
+    def evaluate(self, facts: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Which rules hit which payments, live and shadow alike: uint8 0/1 of shape (n, len(rules)).
+
+        `facts`: (n,) of dtype FACTS; `matrix`: (n, n_features) float32. A rule that fails hits nothing, is noted in
+        `failures` and logged once; the others are not touched by it.
+        """
+        mask = np.zeros((len(facts), len(self.rules)), dtype=np.uint8)
+        scope = _TOOLS | self._bind(facts, matrix)
+        with np.errstate(all="ignore"):
+            for index, rule in enumerate(self.rules):
+                if rule.code is not None:
+                    self._apply(index, rule, scope, mask)
+        return mask
+
+    def _bind(self, facts: np.ndarray, matrix: np.ndarray) -> dict[str, object]:
+        taken = matrix[:, self._columns].T * self._scales  # float64
+        columns = [
+            column == 1 if word.kind == "flag" else column for word, column in zip(self._taken, taken, strict=True)
+        ]
+        bound: dict[str, object] = {word.name: column for word, column in zip(self._taken, columns, strict=True)}
+        bound.update((word.name, word.column(facts)) for word in self._facts if word.column)
+        return bound
+
+    def _apply(self, index: int, rule: Rule, scope: dict[str, object], mask: np.ndarray) -> None:
+        try:
+            mask[:, index] = eval(rule.code, scope)  # type: ignore[arg-type]  # checked by the caller; built from checked parts
+        except (ArithmeticError, TypeError, ValueError, LookupError, NameError) as error:
+            mask[:, index] = 0
+            if index not in self.failures:
+                log.error("rule %s failed: %s", rule.key, error)
+            self.failures[index] = str(error)
+
+    def seen(self, rule: Rule, facts: np.ndarray, vector: np.ndarray) -> dict[str, float | str | bool | None]:
+        """The values that `rule` saw of one payment, None = not known; `facts` (1,), `vector` (n_features,)."""
+        return {word.name: self.value(word, facts, vector) for word in rule.words}
+
+    def value(self, word: Word, facts: np.ndarray, vector: np.ndarray) -> float | str | bool | None:
+        """What `word` was for one payment, as people read it."""
+        raw = vector[self._place[word.name]] * word.scale if word.column is None else word.column(facts)[0]
+        if word.kind == "text" and word.table is not None:
+            return word.table.text(raw) or None
+        if word.kind == "flag":
+            return bool(raw == 1)
+        if word.kind == "entity":
+            return bool(raw) or None
+        return round(float(raw), 6) if np.isfinite(raw) else None
+
+
+def compile_ruleset(
+    versions: Iterable[tuple[VersionedRule, str]], *, features: Sequence[Feature] = FEATURES, exponent: int = 2
+) -> Ruleset:
+    """The rules of a release from its (rule version, mode) pairs, in their order; "off" stays in place and never hits.
+
+    `features`: the kernel's, in the order of the matrix; `exponent`: decimals of the lane's base currency. A text that
+    no longer compiles is kept with its flaw and never hits: one rule must not stop a lane.
+    """
+    words = vocabulary(features, exponent)
+    names = tuple(feature.name for feature in features)
+    return Ruleset(tuple(_compiled(version, mode, words) for version, mode in versions), names, words)
+
+
+def _compiled(version: VersionedRule, mode: str, words: Mapping[str, Word]) -> Rule:
+    expression, flaw = None, ""
+    try:
+        expression = compile_expression(version.expression, words)
+    except RuleError as error:
+        flaw = str(error)
+        log.error("rule version %s cannot be used: %s", version.pk, flaw)
+    return Rule(
+        version_id=version.pk,
+        name=str(version.rule),
+        key=str(getattr(version.rule, "code", version.rule)),
+        number=version.number,
+        mode=mode,
+        outcome=codes.OUTCOME.code(version.outcome or "approve"),
+        weight=version.weight,
+        reason=version.reason_id,
+        sentence=version.sentence,
+        source=version.expression,
+        words=expression.words if expression else (),
+        code=expression.code if expression and mode != "off" else None,
+        flaw=flaw,
+    )
