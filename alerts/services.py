@@ -1,0 +1,126 @@
+"""Raising alerts with the decisions they belong to, and explaining them afterwards.
+
+`alert_rows` builds the rows of a batch as columns for the lane's own COPY, so that an alert stands or falls with its
+decision. What the model contributed takes milli-seconds a row, so `explain` computes it after the commit, from rows
+that have none yet, and freezes it.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from django.utils import timezone
+
+from alerts.models import Alert, AlertExplanation
+from scoring import reasons, releases
+from scoring.features import N_FEATURES
+from transactions.codes import OUTCOME
+from transactions.facts import MINUTE
+
+log = logging.getLogger(__name__)
+
+RECENT = timedelta(days=1)  # alerts that are older stay without an explanation
+STOPPED = ("challenge", "review", "decline")
+HELD = OUTCOME.code("review")
+_DECLINE = OUTCOME.code("decline")
+_STOPPED = np.array([OUTCOME.code(text) for text in STOPPED])
+
+Columns = dict[str, tuple[str, Any]]
+
+
+def stopped(outcomes: np.ndarray) -> np.ndarray:
+    """Which decisions raise an alert: a mask of shape (n,) over outcome codes."""
+    return np.isin(outcomes, _STOPPED)
+
+
+def severity(scores: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """1 (most urgent) to 4, by score; whatever the score, a decline is at least 2 and a held payment at least 3."""
+    by_score = np.select([scores >= 900, scores >= 700, scores >= 500], [1, 2, 3], 4)
+    least = np.select([outcomes == _DECLINE, outcomes == HELD], [2, 3], 4)
+    return np.minimum(by_score, least).astype("i2")
+
+
+def alert_rows(
+    facts: np.ndarray,
+    decisions: np.ndarray,
+    *,
+    customer_refs: Sequence[str],
+    reasons: Sequence[Sequence[dict[str, Any]]],
+    rules: Sequence[Sequence[dict[str, Any]]],
+    hold_minutes: int,
+) -> Columns:
+    """The columns of `alert` for n stopped payments, for `transactions.binary.store(cursor, "alert", columns)`.
+
+    `facts` (n,) of dtype FACTS; `decisions` (n,) with the fields `id seq decided_at outcome score` (times in
+    micro-seconds since 2000); `reasons` and `rules` per payment as in `Alert`, the first reason being the top one. A
+    payment sent to review is held for `hold_minutes`.
+    """
+    held = decisions["outcome"] == HELD
+    until = (decisions["decided_at"] + hold_minutes * MINUTE).tolist()
+    return {
+        "id": ("int8", facts["id"]),
+        "decision_id": ("int8", decisions["id"]),
+        "lane": ("int2", facts["lane"]),
+        "seq": ("int8", decisions["seq"]),
+        "raised_at": ("timestamptz", decisions["decided_at"]),
+        "occurred_at": ("timestamptz", facts["occurred_at"]),
+        "outcome": ("int2", decisions["outcome"].astype("i2")),
+        "score": ("int2", decisions["score"].astype("i2")),
+        "severity": ("int2", severity(decisions["score"], decisions["outcome"])),
+        "customer": ("int8", facts["customer"]),
+        "merchant": ("int8", facts["merchant"]),
+        "device": ("int8", facts["device"]),
+        "amount": ("int8", facts["amount"]),
+        "currency": ("int2", facts["currency"]),
+        "amount_base": ("int8", facts["amount_base"]),
+        "channel": ("int2", facts["channel"]),
+        "country": ("int2", country(facts)),
+        "customer_ref": ("text", list(customer_refs)),
+        "top_reason": ("text", [said[0]["text"][:200] if said else "" for said in reasons]),
+        "reasons": ("jsonb", [json.dumps(list(said)) for said in reasons]),
+        "rules": ("jsonb", [json.dumps(list(hits)) for hits in rules]),
+        "hold_until": ("timestamptz", [at if hold else None for at, hold in zip(until, held, strict=True)]),
+    }
+
+
+def country(facts: np.ndarray) -> np.ndarray:
+    """Where the money went: the counterparty's or merchant's country, else where the payment was made."""
+    other = np.where(facts["counterparty_country"] != 0, facts["counterparty_country"], facts["merchant_country"])
+    return np.where(other != 0, other, facts["location_country"]).astype("i2")
+
+
+def unexplained(limit: int, *, within: timedelta = RECENT) -> list[Alert]:
+    """The newest alerts whose decision used a model and that have no explanation; decisions loaded."""
+    recent = Alert.objects.filter(raised_at__gte=timezone.now() - within, explanation__isnull=True)
+    scored = recent.exclude(decision__margin=float("nan"))
+    return list(scored.select_related("decision").order_by("-raised_at")[:limit])
+
+
+def explain(*, limit: int = 200) -> int:
+    """Compute and freeze what is owed, newest first; returns how many were explained. Safe to run twice."""
+    rows = [row for alert in unexplained(limit) if (row := explanation(alert))]
+    AlertExplanation.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)
+
+
+def explanation(alert: Alert) -> AlertExplanation | None:
+    """What the model of its release contributed to an alert, from the decision's stored vector (unsaved).
+
+    None while the model cannot be loaded, or where the vector is of a kernel that this software no longer has.
+    """
+    judge = releases.assemble(alert.decision.release_id)
+    if judge.scorer is None or len(alert.decision.features) != N_FEATURES * 4:
+        log.warning("alert stays unexplained", extra={"alert": alert.pk, "release": judge.release_id})
+        return None
+    vector = np.frombuffer(alert.decision.features, "<f4")
+    told = reasons.contributions(judge.scorer, vector, currency=judge.currency)
+    return AlertExplanation(
+        alert=alert,
+        base=told.base,
+        margin=told.margin,
+        contributions=told.contributions,
+        model_version=judge.model_version,
+    )
