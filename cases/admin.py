@@ -1,0 +1,118 @@
+"""The desk's pages on the site, and the records behind them: queues and close reasons can be edited, history cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.http import HttpRequest
+
+from cases import desk
+from cases.models import Case, CaseEvent, CloseReason, Note, Queue
+
+admin.site.register_page(
+    "queue/", desk.queue, "queue", title="Queue", icon="inbox", section="Work", permission="cases.view_case"
+)
+admin.site.register_page("cases/next/", desk.next_case, "next_case", title="Next case", permission="cases.work_case")
+admin.site.register_page(
+    "cases/by-alert/<int:alert_id>/", desk.by_alert, "case_by_alert", title="Case", permission="cases.view_case"
+)
+admin.site.register_page("cases/<int:case_id>/", desk.case, "case", title="Case", permission="cases.view_case")
+admin.site.register_page(
+    "cases/<int:case_id>/timeline/", desk.case_timeline, "case_timeline", title="Timeline", permission="cases.view_case"
+)
+admin.site.register_page(
+    "cases/<int:case_id>/lease/", desk.case_lease, "case_lease", title="Lease", permission="cases.work_case"
+)
+admin.site.register_page(
+    "cases/<int:case_id>/<slug:act>/", desk.case_act, "case_act", title="Act", permission="cases.work_case"
+)
+
+
+class NoCount(Paginator):
+    """Pages of a big table without counting it: there may always be another one."""
+
+    count = 10**7
+
+
+class ReadOnly(admin.ModelAdmin):
+    """Records that only services write. What happened is looked at, never edited and never deleted."""
+
+    show_full_result_count = False
+    paginator = NoCount
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Queue)
+class QueueAdmin(admin.ModelAdmin):
+    """Where cases wait, and who may work them."""
+
+    list_display = ["name", "lane", "grouping", "channels", "weight", "lease_minutes"]
+    list_select_related = ["lane"]
+    filter_horizontal = ["members"]
+    prepopulated_fields = {"slug": ["name"]}
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A queue that had cases stays: their history names it."""
+        return False
+
+
+@admin.register(CloseReason)
+class CloseReasonAdmin(admin.ModelAdmin):
+    """The structured reasons offered in the close dialog."""
+
+    list_display = ["code", "title", "dispositions"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A reason that closed a case stays."""
+        return False
+
+
+@admin.register(Case)
+class CaseAdmin(ReadOnly):
+    """The plain rows; people work them on the desk."""
+
+    list_display = [
+        "number",
+        "queue",
+        "status",
+        "disposition",
+        "priority",
+        "score",
+        "assignee",
+        "opened_at",
+        "closed_at",
+    ]
+    list_filter = ["status", "disposition", "queue"]
+    list_select_related = ["queue", "assignee"]
+    search_fields = ["=id", "=customer_ref"]
+    ordering = ["-id"]
+
+
+@admin.register(CaseEvent)
+class CaseEventAdmin(ReadOnly):
+    """The history of all cases."""
+
+    list_display = ["at", "case", "kind", "actor", "before", "after"]
+    list_select_related = ["case", "actor"]
+    list_filter = ["kind"]
+    search_fields = ["=case__id"]
+
+
+@admin.register(Note)
+class NoteAdmin(ReadOnly):
+    """What investigators wrote down."""
+
+    list_display = ["at", "case", "author"]
+    list_select_related = ["case", "author"]
+    search_fields = ["=case__id"]

@@ -1,0 +1,143 @@
+"""Who has a case in hand, and until when: claims, leases and what ends them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.db.transaction import atomic
+from django.utils import timezone
+
+from cases.history import LeaseLapsed, NotYours, admit, check_holder, free, locked, move, write
+from cases.models import Case, CaseEvent, Queue
+from cases.querysets import by_urgency
+from cases.workflow import CLAIMABLE, Status
+
+
+def claim_next(user: Any) -> Case | None:
+    """Take the most urgent case the person may work; None if there is none.
+
+    Rows that others are taking at this moment are skipped, so two people never wait for, or get, the same case.
+    """
+    if not user.has_perm("cases.work_case"):
+        return None
+    with atomic():
+        queues = Queue.objects.filter(members=user).values("pk")
+        waiting = Case.objects.filter(_for_the_taking(user), queue__in=queues, assignee__isnull=True)
+        case = by_urgency(waiting.select_for_update(skip_locked=True, of=("self",)).select_related("queue")).first()
+        if case is None:
+            return None
+        return _hand_to(case, user)
+
+
+def _for_the_taking(user: Any) -> Q:
+    """New cases for everybody; escalated ones for those who lead."""
+    statuses = [Status.NEW, Status.ESCALATED] if user.has_perm("cases.lead_queue") else [Status.NEW]
+    return Q(status__in=statuses)
+
+
+@atomic
+def claim(case_id: int, user: Any) -> Case:
+    """Take this case. Taking one's own again renews the lease. Raises NotYours if another person has it."""
+    case = locked(case_id)
+    admit(case, user)
+    if case.status == Status.IN_REVIEW:
+        if case.assignee_id == user.pk and not _has_lapsed(case):
+            return _extend(case)
+        if not _has_lapsed(case):
+            check_holder(case, user)
+        _lapse(case)
+    if case.status not in CLAIMABLE:
+        raise NotYours(
+            "A closed case is reopened, not claimed." if case.status == Status.CLOSED else "It awaits approval."
+        )
+    if case.status == Status.ESCALATED:
+        admit(case, user, "lead_queue")
+    return _hand_to(case, user)
+
+
+@atomic
+def take_over(case_id: int, user: Any, *, note: str = "") -> Case:
+    """A lead takes a case out of somebody's hands; the history says from whom."""
+    case = locked(case_id)
+    admit(case, user, "lead_queue")
+    if case.status != Status.IN_REVIEW or case.assignee_id == user.pk:
+        return claim(case_id, user)
+    write(case, "taken_over", by=user, before=str(case.assignee), after=str(user), note=note)
+    _lease_to(case, user)
+    case.save()
+    return case
+
+
+def renew_lease(case_id: int, user: Any) -> datetime:
+    """Push the lease's end out; the new end. No line of history: a page that is open and used does this each minute."""
+    with atomic():
+        case = locked(case_id)
+        check_holder(case, user)
+        end = _extend(case).lease_until
+    assert end is not None  # a case in hand has a lease
+    return end
+
+
+@atomic
+def release(case_id: int, user: Any, *, note: str = "") -> Case:
+    """Give a case back to its queue."""
+    case = locked(case_id)
+    check_holder(case, user)
+    move(case, _resting(case), "released", by=user, note=note)
+    free(case)
+    case.save()
+    return case
+
+
+@atomic
+def lapse_leases(limit: int = 200) -> int:
+    """Give back the cases whose leases ran out; how many. Cases being changed at this moment are left for next time."""
+    late = Case.objects.filter(status=Status.IN_REVIEW, lease_until__lte=timezone.now())
+    cases = (
+        late.select_for_update(skip_locked=True, of=("self",))
+        .select_related("queue", "assignee")
+        .order_by("pk")[:limit]
+    )
+    for case in cases:
+        _lapse(case)
+        case.save()
+    return len(cases)
+
+
+def _hand_to(case: Case, user: Any) -> Case:
+    move(case, Status.IN_REVIEW, "claimed", by=user, data={"lease_minutes": case.queue.lease_minutes})
+    _lease_to(case, user)
+    case.wake_at = None
+    case.save()
+    return case
+
+
+def _lease_to(case: Case, user: Any) -> None:
+    case.assignee = user
+    case.claimed_at = timezone.now()
+    case.lease_until = case.claimed_at + timedelta(minutes=case.queue.lease_minutes)
+
+
+def _extend(case: Case) -> Case:
+    case.lease_until = timezone.now() + timedelta(minutes=case.queue.lease_minutes)
+    case.save(update_fields=["lease_until"])
+    return case
+
+
+def _has_lapsed(case: Case) -> bool:
+    return case.lease_until is not None and case.lease_until <= timezone.now()
+
+
+def _lapse(case: Case) -> None:
+    if not _has_lapsed(case):
+        raise LeaseLapsed
+    move(case, _resting(case), "lease_expired", data={"assignee": str(case.assignee)})
+    free(case)
+
+
+def _resting(case: Case) -> str:
+    """Where a case goes back to when it leaves a person's hands: an escalated one stays escalated."""
+    taken = CaseEvent.objects.filter(case=case, kind="claimed").first()
+    return Status.ESCALATED if taken and taken.before == Status.ESCALATED else Status.NEW

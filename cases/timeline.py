@@ -1,0 +1,237 @@
+"""A customer's timeline: payments with decisions, labels, earlier cases, notes and the case's own events, in one list.
+
+One statement over tables that are each read by an index on the customer; newest first, older ones by cursor.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
+
+from alerts.live import amount_text
+from cases.models import Case
+from transactions.codes import CHANNEL, CURRENCY, FRAUD_TYPE, LABEL_SOURCE, OUTCOME, TYPE, VERDICT
+
+PAGE = 30
+NEWEST = 5000  # payments of a customer among which the timeline looks, so that a huge one stays fast
+
+KINDS = {"payments": ("label", "payment"), "case": ("case", "event"), "notes": ("note",)}
+
+RECENT = """
+WITH recent AS MATERIALIZED (
+  SELECT id, occurred_at, amount, currency, channel, type FROM transaction
+   WHERE customer = %(customer)s AND lane = %(lane)s ORDER BY id DESC LIMIT %(newest)s)"""
+
+BRANCHES = {
+    "payment": """
+  SELECT p.occurred_at AS at, 'payment' AS kind, p.id AS ref, jsonb_build_object(
+      'amount', p.amount, 'currency', p.currency, 'channel', p.channel, 'type', p.type, 'outcome', d.outcome,
+      'score', d.score, 'resolution', h.resolution, 'by', h.source, 'held', a.hold_until, 'case', c.case_id,
+      'merchant', x.document #>> '{merchant,name}', 'payee', x.document #>> '{counterparty,id}') AS data
+    FROM (SELECT * FROM recent WHERE (occurred_at, 'payment', id) < (%(at)s, %(kind)s, %(ref)s)
+           ORDER BY occurred_at DESC, id DESC LIMIT %(limit)s) p
+    LEFT JOIN decision d ON d.id = p.id * 64 + 1
+    LEFT JOIN transaction_detail x ON x.id = p.id
+    LEFT JOIN alert a ON a.id = p.id
+    LEFT JOIN case_alert c ON c.alert_id = p.id
+    LEFT JOIN hold_resolution h ON h.transaction_id = p.id""",
+    "label": """
+  SELECT l.recorded_at, 'label', l.id, jsonb_build_object('verdict', l.verdict, 'source', l.source,
+      'fraud_type', l.fraud_type, 'author', l.author, 'of', p.occurred_at, 'amount', p.amount, 'currency', p.currency)
+    FROM recent p JOIN label l ON l.transaction_id = p.id
+   WHERE (l.recorded_at, 'label', l.id) < (%(at)s, %(kind)s, %(ref)s)""",
+    "event": """
+  SELECT e.at, 'event', e.id, jsonb_build_object('event', e.kind, 'before', e.before, 'after', e.after, 'note', e.note,
+      'name', coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.username), 'data', e.data)
+    FROM case_event e LEFT JOIN {users} u ON u.id = e.actor_id
+   WHERE e.case_id = %(case)s AND (e.at, 'event', e.id) < (%(at)s, %(kind)s, %(ref)s)""",
+    "case": """
+  SELECT coalesce(o.closed_at, o.opened_at), 'case', o.id, jsonb_build_object('disposition', o.disposition,
+      'alerts', o.alert_count, 'reason', o.top_reason, 'member', o.queue_id = ANY(%(queues)s))
+    FROM "case" o WHERE o.customer = %(customer)s AND o.lane_id = %(lane)s AND o.id <> %(case)s
+     AND (coalesce(o.closed_at, o.opened_at), 'case', o.id) < (%(at)s, %(kind)s, %(ref)s)""",
+    "note": """
+  SELECT n.at, 'note', n.id, jsonb_build_object('text', left(n.text, 400), 'case', n.case_id,
+      'name', coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.username))
+    FROM note n JOIN "case" o ON o.id = n.case_id JOIN {users} u ON u.id = n.author_id
+   WHERE o.customer = %(customer)s AND o.lane_id = %(lane)s AND o.queue_id = ANY(%(queues)s)
+     AND (n.at, 'note', n.id) < (%(at)s, %(kind)s, %(ref)s)""",
+}
+BEGINNING = (datetime.max.replace(tzinfo=UTC), "~", 2**62)
+
+TOLD = {
+    "opened": ("inbox", "Case opened"),
+    "claimed": ("user-round", "{name} claimed the case"),
+    "taken_over": ("hand", "{name} took the case over from {before}"),
+    "released": ("undo-2", "{name} gave the case back"),
+    "lease_expired": ("clock", "The lease of {assignee} expired"),
+    "alert_added": ("triangle-alert", "{alerts} joined the case"),
+    "priority_raised": ("arrow-up", "Priority raised from {before} to {after}"),
+    "priority_set": ("flag", "{name} set the priority from {before} to {after}"),
+    "waiting": ("alarm-clock", "{name} let the case wait"),
+    "woken": ("alarm-clock", "The case woke"),
+    "escalated": ("arrow-up", "{name} escalated the case"),
+    "pending_approval": ("shield-check", "{name} asked for a second approval"),
+    "overdue": ("circle-alert", "The case was not done in time"),
+    "closed": ("st-closed", "{name} closed the case"),
+    "reopened": ("undo-2", "{name} opened the case again"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the timeline, ready to be shown."""
+
+    at: datetime
+    kind: str
+    ref: int
+    icon: str
+    title: str
+    hint: str = ""
+    amount: str = ""
+    outcome: str = ""
+    disposition: str = ""
+    case_id: int = 0
+    is_alert: bool = False
+    new_day: bool = False
+
+    @property
+    def utc(self) -> str:
+        """The same moment in UTC."""
+        return self.at.astimezone(UTC).strftime("%H:%M:%S UTC")
+
+
+def timeline(case: Case, *, queues: list[int], show: str = "", before: str = "") -> tuple[list[Entry], str]:
+    """A page of the timeline of the case's customer, newest first, and the cursor of the next ("" at the end).
+
+    `queues`: those whose cases and notes the person may read; `show`: one of KINDS or everything.
+    """
+    kinds = KINDS.get(show) or tuple(BRANCHES)
+    at, kind, ref = _place(before)
+    values = {"customer": case.customer, "lane": case.lane_id, "case": case.pk, "queues": queues, "newest": NEWEST}
+    with connection.cursor() as cursor:
+        cursor.execute(_statement(kinds), values | {"at": at, "kind": kind, "ref": ref, "limit": PAGE + 1})
+        rows = cursor.fetchall()
+    more = _cursor(*rows[PAGE - 1][:3]) if len(rows) > PAGE else ""
+    return _entries(rows[:PAGE]), more
+
+
+def _statement(kinds: tuple[str, ...]) -> str:
+    users = get_user_model()._meta.db_table
+    branches = [BRANCHES[kind].replace("{users}", users) for kind in kinds]
+    ordered = [f"({branch} ORDER BY 1 DESC, 3 DESC LIMIT %(limit)s)" for branch in branches]
+    head = RECENT if {"payment", "label"} & set(kinds) else ""
+    lines = " UNION ALL ".join(ordered)
+    newest = "ORDER BY at DESC, kind DESC, ref DESC LIMIT %(limit)s"
+    return f"{head} SELECT * FROM ({lines}) AS line (at, kind, ref, data) {newest}"
+
+
+def _place(cursor: str) -> tuple[datetime, str, int]:
+    if not cursor:
+        return BEGINNING
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[datetime, str, int])
+    except (ValueError, msgspec.DecodeError):
+        return BEGINNING
+
+
+def _cursor(at: datetime, kind: str, ref: int) -> str:
+    return urlsafe_b64encode(msgspec.json.encode((at, kind, ref))).decode().rstrip("=")
+
+
+def _entries(rows: list[tuple[datetime, str, int, Any]]) -> list[Entry]:
+    entries, day = [], timezone.localdate()
+    for at, kind, ref, data in rows:
+        there = timezone.localdate(at)
+        data = msgspec.json.decode(data) if isinstance(data, str) else data
+        entries.append(Entry(at=at, kind=kind, ref=ref, new_day=there != day, **SHOWN[kind](data | {"ref": ref})))
+        day = there
+    return entries
+
+
+def _payment(data: dict[str, Any]) -> dict[str, Any]:
+    outcome = OUTCOME.text(data["outcome"]) if data["outcome"] else ""
+    currency = CURRENCY.text(data["currency"])
+    name = TYPE.text(data["type"]).replace("_", " ") or "payment"
+    other = data["merchant"] or (f"payee ••{data['payee'][-4:]}" if data["payee"] else "")
+    stopped = outcome in ("challenge", "review", "decline")
+    return {
+        "icon": "triangle-alert" if stopped else "send" if data["payee"] else "credit-card",
+        "title": f"{name.capitalize()}, {other}" if other else name.capitalize(),
+        "hint": ", ".join(filter(None, [_channel(data["channel"]), _score(data), _hold(data)])),
+        "amount": f"{amount_text(data['amount'], currency)} {currency}",
+        "outcome": outcome if outcome != "recorded" else "",
+        "case_id": data["case"] or 0,
+        "is_alert": stopped,
+    }
+
+
+def _channel(code: int) -> str:
+    return CHANNEL.text(code).replace("_", " ")
+
+
+def _score(data: dict[str, Any]) -> str:
+    if data["outcome"] is None:
+        return "not decided yet"
+    return f"score {data['score']}" if (data["score"] or -1) >= 0 else "not scored"
+
+
+def _hold(data: dict[str, Any]) -> str:
+    if data["resolution"]:
+        return f"{data['resolution']} by {'the policy' if data['by'] == 'default' else data['by']}"
+    return "held" if data["held"] else ""
+
+
+def _label(data: dict[str, Any]) -> dict[str, Any]:
+    verdict, source = VERDICT.text(data["verdict"]), LABEL_SOURCE.text(data["source"])
+    currency, kind = CURRENCY.text(data["currency"]), FRAUD_TYPE.text(data["fraud_type"]).replace("_", " ")
+    return {
+        "icon": "tag",
+        "title": f"Labelled {verdict}" + (f": {kind}" if kind else ""),
+        "hint": f"by {data['author'] or source}, payment of {amount_text(data['amount'], currency)} {currency}",
+    }
+
+
+def _event(data: dict[str, Any]) -> dict[str, Any]:
+    glyph, sentence = TOLD.get(data["event"], ("history", data["event"].replace("_", " ").capitalize()))
+    told = data["data"] or {}
+    alerts = len(told.get("alerts", []))
+    words = {
+        "name": data["name"] or "The system",
+        "before": data["before"],
+        "after": data["after"],
+        "assignee": told.get("assignee", ""),
+        "alerts": "1 alert" if alerts == 1 else f"{alerts} alerts",
+    }
+    return {
+        "icon": glyph,
+        "title": sentence.format(**words),
+        "hint": data["note"],
+        "disposition": told.get("disposition", "") if data["event"] == "closed" else "",
+        "is_alert": data["event"] == "alert_added",
+    }
+
+
+def _case(data: dict[str, Any]) -> dict[str, Any]:
+    closed = bool(data["disposition"])
+    return {
+        "icon": "st-closed" if closed else "inbox",
+        "title": "Another case closed" if closed else "Another case is open",
+        "hint": data["reason"] if data["member"] else "in a queue that is not yours",
+        "disposition": data["disposition"] if closed else "",
+        "case_id": data["ref"] if data["member"] else 0,
+    }
+
+
+def _note(data: dict[str, Any]) -> dict[str, Any]:
+    return {"icon": "message-square", "title": data["text"], "hint": data["name"], "case_id": data["case"]}
+
+
+SHOWN = {"payment": _payment, "label": _label, "event": _event, "case": _case, "note": _note}
