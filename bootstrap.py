@@ -73,7 +73,7 @@ def run_pip(name):
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as pip:
-        for line in pip.stdout:
+        for line in pip.stdout or ():
             lines.append(line)
             show_progress(line)
     print("", flush=True)

@@ -18,6 +18,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
+os.environ.setdefault("FRAUD_MODE", "demo")
+# Settings want servers; nothing here speaks to one.
+os.environ.setdefault("DATABASE_URL", "postgresql://nobody@127.0.0.1/none")
+os.environ.setdefault("VALKEY_URL", "redis://127.0.0.1")
 
 import django
 import numpy as np

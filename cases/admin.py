@@ -12,7 +12,14 @@ from cases import desk
 from cases.models import Case, CaseEvent, CloseReason, Note, Queue
 
 admin.site.register_page(
-    "queue/", desk.queue, "queue", title="Queue", icon="inbox", section="Work", permission="cases.view_case"
+    "queue/",
+    desk.queue,
+    "queue",
+    title="Queue",
+    icon="inbox",
+    section="Work",
+    permission="cases.view_case",
+    count=desk.open_count,
 )
 admin.site.register_page("cases/next/", desk.next_case, "next_case", title="Next case", permission="cases.work_case")
 admin.site.register_page(

@@ -28,13 +28,14 @@ from cases.history import NoSuchCase, NotAllowed
 from cases.listing import Address, BadAddress
 from cases.models import Case, CaseAlert, Queue
 from cases.notes import RefusedText
-from cases.querysets import for_member, queues_of, sees_everything
+from cases.querysets import for_member, queues_of, sees_everything, unassigned
 from cases.timeline import KINDS, TOLD, timeline
 from cases.workflow import CLAIMABLE, CaseError, Disposition, Status
 from transactions.codes import FRAUD_TYPE
 from transactions.models import Lane
 
 MOST_EVENTS = 200
+MOST_COUNTED = 1000
 SNOOZES = (
     ("1 h", timedelta(hours=1)),
     ("4 h", timedelta(hours=4)),
@@ -90,6 +91,11 @@ def queue(request: HttpRequest) -> HttpResponse:
     return admin.site.render(
         request, "cases/queue.html", _queue_context(request, address, found, seen), title=_view_title(address)
     )
+
+
+def open_count(request: HttpRequest) -> int:
+    """How many cases wait for somebody in the person's queues, for the rail; counted up to a bound."""
+    return unassigned(for_member(request.user)).filter(status=Status.NEW)[:MOST_COUNTED].count()
 
 
 def _queue_context(request: HttpRequest, address: Address, found: listing.Page, seen: dict[int, int]) -> dict[str, Any]:

@@ -104,10 +104,12 @@ def names(release_id: int) -> dict[str, str]:
 def judge_now(prepared: Prepared, patience: float) -> dict[str, Any] | None:
     """Have the one payment of a waiting request judged by its lane; see `transactions.answers` for the reply.
 
-    None when the patience (seconds) is out or Valkey is gone: then the caller keeps the payment itself.
+    None when the patience (seconds) is out, nobody owns the lane or Valkey is gone: then the caller keeps the payment
+    itself, and does not wait in vain.
     """
     try:
-        raw = ring.ask(prepared.lane_id, prepared.dump(), patience=patience)
+        owned = ring.seems_alive(prepared.lane_id)
+        raw = ring.ask(prepared.lane_id, prepared.dump(), patience=patience) if owned else None
     except ring.RingGone:
         return None
     if raw is None:

@@ -66,7 +66,7 @@ class RequestLog:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         started = time.perf_counter()
         request_id.set(_own_id(request))
-        request.request_id = request_id.get()  # type: ignore[attr-defined]  # for the doors below that must not import this floor
+        request.request_id = request_id.get()  # for the doors below, which must not import this floor
         trace = TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
         trace_id.set(trace.group(1) if trace else "")
         response = self.get_response(request)

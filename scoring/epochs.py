@@ -362,6 +362,7 @@ def build(
     profiles.epoch, profiles.seq, profiles.token = epoch + 1, seq, token.bytes
     path = _folder(lane_id) / f"{epoch + 1:06d}-{seq:014d}-{uuid4().hex[:8]}.profiles"
     sha256 = profiles.save(path)
+    replaced = Epoch.objects.filter(lane_id=lane_id, number=epoch + 1).values_list("file", flat=True).first()
     row, _ = Epoch.objects.update_or_create(
         lane_id=lane_id,
         number=epoch + 1,
@@ -379,6 +380,8 @@ def build(
             "built_at": timezone.now(),
         },
     )
+    if replaced:
+        (Path(settings.PROFILE_DIR) / replaced).unlink(missing_ok=True)
     return row
 
 
@@ -496,13 +499,16 @@ def switch_if_ready(lane: Lane) -> bool:
         fresh = _caught_up(lane.cursor, lane.id, ready, memory)
     except (BadSnapshot, FileNotFoundError, LogDiffers) as error:
         log.error("lane %s cannot switch to epoch %s: %s", lane.id, ready.number, error)
-        lane.cursor.execute("UPDATE scoring_epoch SET status = 'failed' WHERE id = %s AND status = 'ready'", [ready.id])
+        lane.cursor.execute(
+            "UPDATE scoring_epoch SET status = 'failed' WHERE id = %s AND status = 'ready' AND file = %s",
+            [ready.id, ready.file],
+        )
         return False
     path = _folder(lane.id) / f"{ready.number:06d}-base-{uuid4().hex[:8]}.profiles"
     sha256 = fresh.save(path)
-    _commit_switch(lane, ready, fresh, path, sha256)
-    (Path(settings.PROFILE_DIR) / ready.file).unlink(missing_ok=True)
-    return True
+    switched = _commit_switch(lane, ready, fresh, path, sha256)
+    (path if not switched else Path(settings.PROFILE_DIR) / ready.file).unlink(missing_ok=True)
+    return switched
 
 
 def _ready(cursor: Any, lane_id: int, number: int) -> _Ready | None:
@@ -525,21 +531,25 @@ def _caught_up(cursor: Any, lane_id: int, ready: _Ready, memory: Profiles) -> Pr
     return fresh
 
 
-def _commit_switch(lane: Lane, ready: _Ready, fresh: Profiles, path: Path, sha256: str) -> None:
-    """One commit: the log row of kind epoch, the epoch live, the cursor moved. Then the memory is the new one."""
+def _commit_switch(lane: Lane, ready: _Ready, fresh: Profiles, path: Path, sha256: str) -> bool:
+    """One commit: the log row of kind epoch, the epoch live, the cursor moved. Then the memory is the new one.
+
+    False, and nothing done, if the epoch was built anew while its file was loaded.
+    """
     with lane.commit() as commit:
         seq, cursor = commit.before.seq + 1, commit.cursor
-        cursor.execute(
-            "INSERT INTO lane_log (lane, seq, epoch, token, kind) VALUES (%s, %s, %s, %s::uuid, %s)",
-            [lane.id, seq, ready.number, str(UUID(bytes=commit.token)), EPOCH],
-        )
         cursor.execute(
             "UPDATE scoring_epoch SET status = 'live', base_file = %s, base_sha256 = %s, switched_at = now(),"
             " switched_seq = %s WHERE id = %s AND status = 'ready' AND file = %s",
             [_relative(path), sha256, seq, ready.id, ready.file],
         )
         if cursor.rowcount != 1:
-            raise LogDiffers(f"epoch {ready.number} of lane {lane.id} was built anew meanwhile")
+            return False  # nothing to commit: rolled back, the memory stays
+        cursor.execute(
+            "INSERT INTO lane_log (lane, seq, epoch, token, kind) VALUES (%s, %s, %s, %s::uuid, %s)",
+            [lane.id, seq, ready.number, str(UUID(bytes=commit.token)), EPOCH],
+        )
         commit.memory = fresh
         commit.to(seq, epoch=ready.number)
     lane.imports = imports_of(lane.cursor, lane.id, ready.number)
+    return True

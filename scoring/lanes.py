@@ -365,7 +365,7 @@ class Lane:
     def _listen(self, patience: float) -> list[ring.Body]:
         """Take what was rung: ranges go to the backlog, bodies whose askers still wait are returned."""
         try:
-            took = ring.pop(self.id, patience=patience, most=MOST_MESSAGES)
+            took = ring.pop(self.id, patience=patience, most=MOST_MESSAGES) if patience else self._rung()
             self.ringing = True
         except ring.RingGone:
             self.ringing = False
@@ -374,6 +374,10 @@ class Lane:
         now = time.time()
         self.backlog += [message for message in took if isinstance(message, ring.Range)]
         return [message for message in took if isinstance(message, ring.Body) and message.deadline > now]
+
+    def _rung(self) -> list[ring.Message]:
+        """What was rung already, without waiting."""
+        return ring.drain(self.id, most=MOST_MESSAGES)
 
     def _take(self, kind: str) -> np.ndarray:
         """Up to MOST_ROWS distinct ids off the backlog, in its order."""

@@ -78,6 +78,16 @@ class RunningDesk:
         assert browser.open(request, timeout=15).url.endswith("/desk/")
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
+    def manage(self, *arguments: str) -> str:
+        """What a manage.py command on this desk's servers prints."""
+        command = [sys.executable, "manage.py", *arguments]
+        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        environment["FRAUD_STATE"] = str(self.state)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout
+
     def socket(self, path: str, session: str) -> ClientConnection:
         """An open web socket on the desk's one origin."""
         address = self.url.replace("http", "ws", 1) + path

@@ -36,11 +36,12 @@ from transactions.files import Batch, Table, open_table
 from transactions.mapping import Mapping, Reader, plain_mapping, read_mapping
 from transactions.models import ApiClient, ImportJob
 from transactions.problems import FieldError, Problem
-from transactions.schema import Part, Payment
+from transactions.reading import Part
+from transactions.schema import Payment
 from transactions.services import Inserted, LabelIn
 
 ROWS = 5_000  # in one commit
-EXTEND_EACH = 200  # batches
+TIDY_EACH = 100  # batches: room for ids to come, memory of cycles after all
 HEADER = ["line", "field", "reason"]
 
 Progress = Callable[[int, int], None]  # (done, of), in the file's own unit
@@ -132,8 +133,9 @@ def _run(job: ImportJob, source: Source, kind: Kind, progress: Progress | None) 
         rejects.cut_after(_line_of(source, job.next_row))
         batches = source.table.batches(skip=job.next_row, rows=ROWS, columns=source.reader.sources)
         for number, work in enumerate(_ahead(kind.read(job, source, batch) for batch in batches)):
-            if number % EXTEND_EACH == 0:
+            if number % TIDY_EACH == 0:
                 partitions.extend()
+                gc.collect()
             kind.store(job, work, rejects)
             if progress:
                 progress(work.batch.done, source.table.size)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 from msgspec import UNSET, Meta, UnsetType
 
 from transactions import codes, schema
+from transactions.conditions import AHEAD
 from transactions.problems import FieldError, invalid
-from transactions.schema import AHEAD, ExternalId, Moment, Part
+from transactions.reading import Part
+from transactions.schema import ExternalId, Moment
 from transactions.services import LabelIn
 
 if TYPE_CHECKING:

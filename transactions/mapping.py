@@ -20,10 +20,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import polars as pl
 
-from transactions import schema
 from transactions.codes import EXPONENT
 from transactions.problems import FieldError
-from transactions.schema import Part
+from transactions.reading import Part, members
 
 EPOCH_UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 MONEY_UNITS = ("minor", "decimal")
@@ -99,7 +98,7 @@ Columns = collections.abc.Mapping[str, Sequence[Any]]
 def fields(kind: type[Part], prefix: str = "") -> dict[str, Any]:
     """The leaves of a struct by dotted name, with their types; `metadata` stands for `metadata.<any key>`."""
     found: dict[str, Any] = {}
-    for name, member in schema.members(kind).items():
+    for name, member in members(kind).items():
         if member.struct is None:
             found[prefix + name] = member.kind
         else:

@@ -1,7 +1,7 @@
 """The guard that keeps card numbers and secrets out, without refusing good payments.
 
 A plain Luhn test on any digit run would refuse a tenth of all order numbers, so a run counts only with an issuer's
-prefix, that scheme's length and a right check digit (spec, "PAN rules"). Two kinds of text are told apart:
+prefix, that scheme's length and a right check digit. Two kinds of text are told apart:
 
 - *identifiers*: a whole run of digits counts, nothing inside or across runs. Words in a format of their own (UUID,
   hash) are skipped. An admin may exempt a client's field.
@@ -94,7 +94,7 @@ def in_identifier(text: str) -> bool:
     """Whether a structured identifier holds a card number as a whole run of digits."""
     if len(text) < SHORTEST:
         return False
-    words = (word for word in _WORD.findall(_UUID.sub(" ", _ascii_digits(text))) if not _is_hash(word))
+    words = (word for word in _WORD.findall(_UUID.sub(" ", _ascii_digits(text))) if not _is_random(word))
     return any(is_card_number(run) for word in words for run in _RUN.findall(word))
 
 
@@ -141,22 +141,23 @@ def _without_own_formats(text: str) -> str:
     return _WORD.sub(lambda word: "|" if _is_hash(word.group()) else word.group(), text)
 
 
-def _is_hash(word: str) -> bool:
-    """Whether a word is hexadecimal: of a hash's length, or with digits and letters mixed beside its longest run of
-    digits.
+def _is_random(word: str) -> bool:
+    """Whether a word of an identifier has a hash's form, or letters and digits mixed around its longest run of digits.
 
-    So `tok` and `c` before a number hide nothing, while a run inside a random id is part of that id.
+    So `tok` or `c` before a number hides nothing, while a run inside a random id is a part of that id.
     """
-    word = word.lower()
-    if not _HEX.fullmatch(word):
-        return False
-    if len(word) in _HASH_LENGTHS:
+    if len(word) in _HASH_LENGTHS and _HEX.fullmatch(word.lower()):
         return True
     runs = _RUN.findall(word)
     if not runs:
         return False
     before, _, after = word.partition(max(runs, key=len))
-    return bool(before and after) or not (before + after).isalpha()
+    return bool(before and after) or not (before + after or "a").isalpha()
+
+
+def _is_hash(word: str) -> bool:
+    """The same for a word of free text, where only hexadecimal words are taken for random."""
+    return bool(_HEX.fullmatch(word.lower())) and _is_random(word)
 
 
 def _ascii_digits(text: str) -> str:

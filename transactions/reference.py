@@ -14,6 +14,7 @@ from drf_spectacular.renderers import OpenApiJsonRenderer2
 from drf_spectacular.views import SpectacularAPIView
 
 from transactions import problems, schema
+from transactions.hints import hint
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # The order people learn; operations that are not named here follow.
@@ -109,7 +110,7 @@ def fields_of(name: str, document: dict[str, Any], prefix: str = "", always: boo
 
 def _told(name: str, described: dict[str, Any]) -> str:
     """A field's type and limits; the schema's own words where a pattern would have to be read."""
-    words = schema.hint("/" + name.replace(".", "/")) if "pattern" in described else ""
+    words = hint("/" + name.replace(".", "/")) if "pattern" in described else ""
     return words or _kind(described)
 
 

@@ -24,6 +24,7 @@ PAYMENTS, LABELS, BODY = b"P", b"L", b"B"
 MOST_KEPT = 5_000  # messages of a lane that nobody drains
 REPLY_SECONDS = 30  # a reply nobody waits for any more
 ALIVE_SECONDS = 5  # a lane that said nothing for so long is taken for gone
+REMEMBERED_SECONDS = 1.0  # how long a process believes what it saw of a lane
 CONNECT_SECONDS = 0.3
 SOCKET_SECONDS = 2.0  # for calls that block on purpose
 QUICK_SECONDS = 0.5  # for all others
@@ -33,6 +34,7 @@ REST_SECONDS, LONGEST_REST = 0.5, 4.0  # after a failure Valkey is left alone fo
 _range = Struct(">qq")
 _envelope = Struct(">16sd")
 _rest_until = _rest = 0.0
+_seen: dict[int, tuple[bool, float]] = {}
 
 
 class RingGone(Exception):
@@ -118,6 +120,16 @@ def say_gone(lane_id: int) -> None:
 def is_alive(lane_id: int) -> bool:
     """Whether an owner works on the lane, as far as Valkey knows. Raises RingGone."""
     return bool(_call(lambda pipe: pipe.exists(_alive(lane_id)))[0])
+
+
+def seems_alive(lane_id: int) -> bool:
+    """`is_alive`, remembered for a second: cheap enough to ask before every waiting request. Raises RingGone."""
+    known, at = _seen.get(lane_id, (False, -REMEMBERED_SECONDS))
+    now = time.monotonic()
+    if now - at >= REMEMBERED_SECONDS:
+        known = is_alive(lane_id)
+        _seen[lane_id] = known, now
+    return known
 
 
 def waiting(lane_id: int) -> int:

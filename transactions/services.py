@@ -23,6 +23,7 @@ from msgspec import UNSET
 
 from transactions import binary, codes, facts, rates, signals
 from transactions.codes import CodeTable
+from transactions.conditions import canonical_ip
 from transactions.facts import FACTS, micros
 from transactions.models import ABSENT, ABSENT_DAY, ApiClient
 from transactions.problems import FieldError, invalid
@@ -37,7 +38,6 @@ from transactions.schema import (
     Payment,
     Session,
     Transfer,
-    canonical_ip,
 )
 
 BULK = 64  # from so many payments on, COPY is tried before keys are inserted one conflict at a time

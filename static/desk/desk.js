@@ -159,11 +159,11 @@ function openRow() {
   return Boolean(link);
 }
 
-let leader = 0;
+let leader = -Infinity;  // when G was pressed
 function single(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (performance.now() - leader < 1200) {
-    leader = 0;
+    leader = -Infinity;
     const link = $(`[data-go="${CSS.escape(key)}"]`);
     if (link) { link.click(); return true; }
   }

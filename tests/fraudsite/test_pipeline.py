@@ -40,8 +40,9 @@ def body(bank: ApiClient, *names: str, token: bytes = b"t" * 16, **changes: obje
 
 
 @pytest.fixture
-def running(bank: ApiClient) -> Iterator[ApiClient]:
+def running(bank: ApiClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
     """The bank with its lane run by a thread."""
+    monkeypatch.setattr(pipeline, "IDLE_SECONDS", 0.05)
     until = threading.Event()
     thread = threading.Thread(target=pipeline.run, args=(bank.lane_id,), kwargs={"until": until})
     thread.start()
@@ -310,15 +311,23 @@ def test_many_waiting_requests_are_answered_each_with_its_own(running: ApiClient
 
 def test_without_an_owner_patience_ends_and_the_web_keeps_the_payment(bank: ApiClient):
     one = prepared(bank, "pay-1")
+    ring.say_alive(bank.lane_id)  # killed a moment ago
     started = time.monotonic()
     assert answering.judge_now(one, 0.2) is None
     assert 0.15 < time.monotonic() - started < 2
+    ring.say_gone(bank.lane_id)
     [payment] = [receipt.id for receipt in ingest([*payments("pay-1")], client=bank)]
     with own_lane(bank.lane_id) as lane:
         claim = lane.claim(patience=0.01)
         assert claim.bodies == [], "its asker has gone"
         pipeline.judge(lane, claim)
     assert decided() == [payment]
+
+
+def test_nobody_waits_for_a_lane_that_nobody_owns(bank: ApiClient):
+    started = time.monotonic()
+    assert answering.judge_now(prepared(bank, "pay-1"), 5.0) is None
+    assert time.monotonic() - started < 1
 
 
 def test_a_key_that_another_ingest_holds_is_left_to_it(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):

@@ -228,6 +228,25 @@ def test_a_damaged_file_fails_its_epoch_and_the_lane_goes_on(bank: ApiClient, se
     assert epochs.build(bank.lane_id).status == "ready" and switched(bank)
 
 
+def test_an_epoch_that_was_built_anew_while_its_file_was_loaded_is_switched_to_next_time(
+    bank: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    keep(bank, "p-1")
+    pipeline.drain(bank.lane_id)
+    epochs.build(bank.lane_id)
+    load = epochs._caught_up
+
+    def built_anew_meanwhile(*args: Any) -> Profiles:
+        fresh = load(*args)
+        monkeypatch.undo()
+        epochs.build(bank.lane_id)
+        return fresh
+
+    monkeypatch.setattr(epochs, "_caught_up", built_anew_meanwhile)
+    assert not switched(bank) and LaneCursor.objects.get().epoch == 0
+    assert switched(bank) and LaneCursor.objects.get().epoch == 1
+
+
 def test_a_base_that_is_gone_is_named(bank: ApiClient, settings: Any):
     epochs.build(bank.lane_id)
     switched(bank)

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
@@ -259,3 +261,14 @@ def test_an_exempt_field_takes_what_looks_like_a_card_number(bank: ApiClient, se
     auth.forget()
     assert Caller(bank).post(make_document(merchant__id=number)).status_code == 202
     problem(Caller(bank).post(make_document("b", merchant__name=number)), 422, "pan-not-accepted")
+
+
+def test_the_command_makes_a_client_and_prints_a_key_that_works(bank: ApiClient, capsys: pytest.CaptureFixture):
+    call_command(
+        "create_client", "switch", "--lane", "play", "--sandbox", "--scope", "transactions:read", "--days", "9"
+    )
+    text = capsys.readouterr().out.strip()
+    assert text.startswith("fd_test_") and ApiKey.objects.get().scopes == ["transactions:read"]
+    assert Client().get(f"{URL}?external_id=x", headers={"X-Api-Key": text}).status_code == 200
+    with pytest.raises(CommandError, match="belongs to the lane play"):
+        call_command("create_client", "switch", "--lane", "cards")

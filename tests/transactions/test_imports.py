@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -208,9 +209,9 @@ def test_a_second_import_of_the_same_file_at_the_same_time_gives_way(
 ):
     path = write_csv(tmp_path / "a.csv", PLAIN, plain_rows(3))
 
-    def overtaken(job: ImportJob, *args: object) -> None:
+    def overtaken(job: ImportJob, work: Any, rejects: Any) -> None:
         ImportJob.objects.filter(pk=job.pk).update(next_row=2)
-        imports._store_payments(job, *args)
+        imports._store_payments(job, work, rejects)
 
     monkeypatch.setattr(imports, "PAYMENTS", imports.Kind(imports._read_payments, overtaken))
     with pytest.raises(imports.ImportTaken):

@@ -51,6 +51,11 @@ def test_a_number_within_a_longer_run_of_an_identifier_is_none():
     assert not pan.in_identifier("9" + VISA) and not pan.in_identifier(VISA + "00000")
 
 
+def test_a_run_inside_a_random_id_is_a_part_of_it_but_free_text_takes_no_excuse():
+    assert not pan.in_identifier(f"g3f{VISA}") and not pan.in_identifier(f"x{VISA}k")
+    assert pan.in_free_text(f"Visa{VISA}exp1227") and pan.in_identifier(f"order{VISA}")
+
+
 def test_a_card_token_is_never_a_run_with_a_right_check_digit():
     assert (
         not pan.is_card_token(number("9", 14)) and pan.is_card_token("tok-" + VISA[:8]) and pan.is_card_token("1" * 20)
@@ -81,6 +86,7 @@ def realistic_identifiers(draw: random.Random) -> list[str]:
         md5(word).hexdigest(),
         "tok_" + sha256(word).hexdigest()[:24],
         f"a{draw.getrandbits(72):018x}",
+        f"T{draw.getrandbits(80):020x}",
         str(draw.randrange(10**17, 10**18)),
         f"2026{draw.randrange(1, 13):02}{draw.randrange(1, 29):02}{draw.randrange(10**8):08}",
         f"ORD-{moment}-{draw.randrange(10**6):06}",
@@ -95,6 +101,6 @@ def realistic_identifiers(draw: random.Random) -> list[str]:
 
 def test_ten_thousand_realistic_identifiers_all_pass():
     draw = random.Random(20261121)
-    identifiers = [text for _ in range(640) for text in realistic_identifiers(draw)]
+    identifiers = [text for _ in range(600) for text in realistic_identifiers(draw)]
     assert len(identifiers) > 10_000
     assert [text for text in identifiers if pan.in_identifier(text) or pan.in_free_text(text)] == []
