@@ -61,6 +61,8 @@ _GROUPS = re.compile(rf"\d(?:{_GAP}\d)*")
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _WORD = re.compile(r"[0-9A-Za-z]+")
 _HEX = re.compile(r"[0-9]*[a-f][0-9a-f]*")
+_HEX_LETTER = re.compile(r"[a-fA-F]")
+_SHORTEST_RANDOM = 20
 _HASH_LENGTHS = frozenset({24, 32, 40, 48, 56, 64, 96, 128})
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?(?![\d-])")
 _IPV4 = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b")
@@ -138,26 +140,18 @@ def _in_groups(text: str) -> bool:
 def _without_own_formats(text: str) -> str:
     for pattern in (_UUID, _TIME, _IPV4):
         text = pattern.sub("|", text)
-    return _WORD.sub(lambda word: "|" if _is_hash(word.group()) else word.group(), text)
+    return _WORD.sub(lambda word: "|" if _is_random(word.group()) else word.group(), text)
 
 
 def _is_random(word: str) -> bool:
-    """Whether a word of an identifier has a hash's form, or letters and digits mixed around its longest run of digits.
+    """Whether a word has the form of a hash or a random hexadecimal id, in which a run of digits is chance.
 
-    So `tok` or `c` before a number hides nothing, while a run inside a random id is a part of that id.
+    Only hexadecimal needs this: five of its eight symbols in a row are digits often enough. A letter or two around a
+    number make no id of it.
     """
-    if len(word) in _HASH_LENGTHS and _HEX.fullmatch(word.lower()):
-        return True
-    runs = _RUN.findall(word)
-    if not runs:
+    if not _HEX.fullmatch(word.lower()):
         return False
-    before, _, after = word.partition(max(runs, key=len))
-    return bool(before and after) or not (before + after or "a").isalpha()
-
-
-def _is_hash(word: str) -> bool:
-    """The same for a word of free text, where only hexadecimal words are taken for random."""
-    return bool(_HEX.fullmatch(word.lower())) and _is_random(word)
+    return len(word) in _HASH_LENGTHS or (len(word) >= _SHORTEST_RANDOM and len(_HEX_LETTER.findall(word)) >= 4)
 
 
 def _ascii_digits(text: str) -> str:

@@ -13,9 +13,19 @@ from transactions.management.commands.simulate import Caller, Gone, Simulation
 from transactions.simulator import Bank, Report, Simulated
 
 
-class Desk(BaseHTTPRequestHandler):
-    """Answers with the statuses that the test laid out, then always with 200."""
+class Stub(ThreadingHTTPServer):
+    """Remembers what it was sent, and answers with the statuses that the test laid out."""
 
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Desk)
+        self.seen, self.statuses = [], []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Desk(BaseHTTPRequestHandler):
+    """Answers with the statuses that are laid out, then always with 200."""
+
+    server: Stub
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
@@ -34,11 +44,9 @@ class Desk(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def desk():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Desk)
-    server.seen, server.statuses = [], []
+    server = Stub()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
     yield server
     server.shutdown()
     server.server_close()
