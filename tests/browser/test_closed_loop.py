@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visitor
+from tests.payments import steered
 from tests.running import RunningDesk
-from transactions import schema
 
 pytestmark = pytest.mark.slow
 SignIn = Callable[[str], Visitor]
-_numbers = count(1)
-
-
-def suspicious(customer: str) -> dict[str, Any]:
-    """A payment made under remote control, which a seeded rule holds for review."""
-    payment = schema.example_payment(external_id=f"browser-{customer}-{next(_numbers)}")
-    payment["customer"]["id"] = customer
-    payment["amount"] = {"value": 90_000, "currency": "EUR"}
-    payment["device"]["flags"] = ["remote_access"]
-    return payment
 
 
 def post(desk: RunningDesk, payment: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +36,7 @@ def test_an_alert_arrives_live_and_its_case_is_closed_as_fraud(running_desk: Run
     ines = sign_in("investigator")
     ines.open("/desk/live/")
     expect(ines.page.get_by_test_id("live-state").first).to_contain_text("Live")
-    answer = post(running_desk, suspicious("cust-live"))
+    answer = post(running_desk, steered("loop"))
     assert answer["decision"]["outcome"] == "review"
     assert answer["decision"]["resolution"] == "pending"
     expect(ines.page.get_by_test_id("live-banner")).to_contain_text("new", timeout=5_000)

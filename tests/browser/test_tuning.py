@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
+from tests.payments import ordinary
 from tests.running import RunningDesk
-from transactions import schema
 
 pytestmark = pytest.mark.slow
 SignIn = Callable[[str], Visitor]
-_numbers = count(1)
 
 
 def judged(desk: RunningDesk) -> dict[str, Any]:
     """The decision on one more ordinary e-commerce payment of a customer of its own."""
-    number = next(_numbers)
-    payment = schema.example_payment(external_id=f"tuning-{number}") | {"channel": "ecommerce"}
-    payment["customer"]["id"] = f"tuning-{number}"
-    status, answer = desk.api("POST", "/api/v1/transactions", payment, Prefer="wait=10")
+    status, answer = desk.api("POST", "/api/v1/transactions", ordinary("tuning"), Prefer="wait=10")
     assert status in (200, 201), answer
     return answer["decision"]
 
