@@ -19,15 +19,15 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 
-from scoring.features import FEATURES, NAMES, Feature
+from scoring import wording
+from scoring.features import NAMES
 from scoring.rules import Rule, Ruleset
+from scoring.wording import Seen, ago, count, money, number, share, usual, usual_amounts
 from transactions import codes
-from transactions.codes import EXPONENT
 
 PUBLIC = 5
 STANDS_OUT = 1.0  # strength from which a factor is a reason within the commit
 _PLACE = {name: index for index, name in enumerate(NAMES)}
-_FEATURES = {feature.name: feature for feature in FEATURES}
 
 
 class Reason(TypedDict):
@@ -45,96 +45,6 @@ class Scorer(Protocol):
     names: Sequence[str]
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray: ...
-
-
-# --- numbers as people read them --------------------------------------------------------------------------------------
-
-
-def number(value: float | None) -> str:
-    """7, 2.4, 1,250, "not known"."""
-    if value is None or not math.isfinite(value):
-        return "not known"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.1f}"
-
-
-def money(units: float | None, currency: str) -> str:
-    """Whole units with the currency's own decimals: 4,970.00 EUR."""
-    if units is None or not math.isfinite(units):
-        return "not known"
-    return f"{units:,.{EXPONENT.get(currency, 2)}f} {currency}"
-
-
-def share(value: float) -> str:
-    """12 %, or 0.4 % where whole per cents would hide it."""
-    return (
-        "not known" if not math.isfinite(value) else f"{value * 100:.0f} %" if value >= 0.1 else f"{value * 100:.1f} %"
-    )
-
-
-def count(value: float, one: str, many: str = "") -> str:
-    """1 payment, 3 payments."""
-    return f"{number(value)} {one if value == 1 else many or one + 's'}"
-
-
-def ago(days: float) -> str:
-    """Days as the largest fitting unit: 20 min, 3 h, 12 days."""
-    if not math.isfinite(days):
-        return "not known"
-    if days < 1 / 24:
-        return f"{max(days * 1440, 0):.0f} min"
-    return f"{days * 24:.0f} h" if days < 1 else count(round(days), "day")
-
-
-def usual(expected: float) -> str:
-    """The usual range around an expected count: usual 0–1."""
-    if math.isnan(expected):
-        return "no history"
-    expected = max(expected, 0.0)
-    spread = math.sqrt(expected)
-    return f"usual {max(math.floor(expected - spread), 0)}–{max(math.ceil(expected + spread), 1)}"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One payment's vector by name; amounts in whole units of the base currency."""
-
-    vector: np.ndarray
-    currency: str
-
-    def __call__(self, name: str) -> float:
-        """The feature's value; NaN if not known."""
-        value = float(self.vector[_PLACE[name]])
-        if not math.isfinite(value):
-            return math.nan
-        minor = _FEATURES[name].unit.startswith("minor units")
-        return value / 10 ** EXPONENT.get(self.currency, 2) if minor else value
-
-    def on(self, name: str) -> bool:
-        """Whether a 0/1 feature is 1."""
-        return self(name) == 1
-
-    def text(self, name: str) -> str:
-        """The text of a feature that is a code of the API."""
-        value = self(name)
-        table = getattr(codes, _TABLES[name])
-        return "not sent" if math.isnan(value) or value < 1 else table.text(int(value)).replace("_", " ")
-
-    def money(self, units: float) -> str:
-        """Whole units with the currency."""
-        return money(units, self.currency)
-
-
-_TABLES = {
-    "channel": "CHANNEL",
-    "type": "TYPE",
-    "instrument": "INSTRUMENT",
-    "entry_mode": "ENTRY_MODE",
-    "authentication": "AUTHENTICATION",
-    "sca": "SCA",
-    "three_ds": "THREE_DS",
-    "cvv_result": "RESULT",
-    "vop": "VOP",
-}
 
 
 # --- factors of the vector --------------------------------------------------------------------------------------------
@@ -179,15 +89,6 @@ def _faster(s: Seen) -> tuple[float, str, float]:
     ]
     strength, text, payments, expected = max(found, key=lambda each: each[0])
     return strength, f"{count(payments, 'payment')} in {text}; {usual(expected)}", payments
-
-
-def _usual_amounts(s: Seen) -> str:
-    amount, ratio, deviations = s("amount"), s("customer_amount_to_mean"), s("customer_amount_z")
-    if math.isnan(ratio) or ratio <= 0:
-        return "no history"
-    mean = amount / ratio
-    spread = (amount - mean) / deviations if not math.isnan(deviations) and deviations else mean / 2
-    return f"usual {max(mean - abs(spread), 0):,.0f}–{mean + abs(spread):,.0f} {s.currency}"
 
 
 def _amount_strength(s: Seen) -> float:
@@ -310,7 +211,7 @@ FACTORS: tuple[Factor, ...] = (
         "AMOUNT_UNUSUAL",
         r"amount(_log)?|customer_(amount_.*|mean_30d|max_30d)|(merchant|terminal)_amount_to_mean",
         _amount_strength,
-        lambda s: f"{s.money(s('amount'))}; {_usual_amounts(s)}",
+        lambda s: f"{s.money(s('amount'))}; {usual_amounts(s)}",
         "amount",
         "Amount not known",
     ),
@@ -434,7 +335,7 @@ FACTORS: tuple[Factor, ...] = (
         lambda s: 0.0,
         lambda s: f"Kind of payment: {s.text('type')}, {s.text('channel')}, {s.text('instrument')}",
     ),
-    Factor("ANOMALY", r"anomaly", lambda s: 0.0, lambda s: "Unlike most payments, taken as a whole"),
+    Factor("ANOMALY", r"anomaly", lambda s: 0.0, lambda s: wording.UNLIKE),
 )
 _FACTOR = {factor.code: factor for factor in FACTORS}
 
@@ -612,29 +513,8 @@ def _contribution(seen: Seen, name: str, value: float) -> dict[str, Any]:
         "value": None if math.isnan(raw) else raw,
         "contribution": round(value, 6),
         "code": code_of(name),
-        "text": describe(_FEATURES[name], seen) if known else "Unlike most payments, taken as a whole",
+        "text": wording.sentence(name, seen),
     }
-
-
-def describe(feature: Feature, seen: Seen) -> str:
-    """A feature with its value in words: "Payments of the customer before this one (10 min): 6"."""
-    window = f" ({feature.window})" if feature.window not in ("payment", "all", "run") else ""
-    return f"{feature.description.rstrip('.')}{window}: {_feature_value(feature, seen)}"
-
-
-def _feature_value(feature: Feature, seen: Seen) -> str:
-    value = seen(feature.name)
-    if math.isnan(value):
-        return "not known"
-    if feature.name in _TABLES:
-        return seen.text(feature.name)
-    if feature.unit == "0/1":
-        return "yes" if value else "no"
-    if feature.unit.startswith("minor units"):
-        return seen.money(value)
-    if feature.unit == "d":
-        return ago(value)
-    return f"{value:.4g}" if feature.unit in ("ratio", "ln") else number(value)
 
 
 def public(reasons: Iterable[Reason], limit: int = PUBLIC) -> list[Reason]:
