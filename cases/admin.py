@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.http import HttpRequest
 
 from cases import desk
 from cases.models import Case, CaseEvent, CloseReason, Note, Queue
+from transactions.browsing import FactAdmin
 
 admin.site.register_page(
     "queue/",
@@ -35,29 +35,6 @@ admin.site.register_page(
 admin.site.register_page(
     "cases/<int:case_id>/<slug:act>/", desk.case_act, "case_act", title="Act", permission="cases.work_case"
 )
-
-
-class NoCount(Paginator):
-    """Pages of a big table without counting it: there may always be another one."""
-
-    count = 10**7
-
-
-class ReadOnly(admin.ModelAdmin):
-    """Records that only services write. What happened is looked at, never edited and never deleted."""
-
-    show_full_result_count = False
-    paginator = NoCount
-    list_per_page = 50
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Queue)
@@ -86,7 +63,7 @@ class CloseReasonAdmin(admin.ModelAdmin):
 
 
 @admin.register(Case)
-class CaseAdmin(ReadOnly):
+class CaseAdmin(FactAdmin):
     """The plain rows; people work them on the desk."""
 
     list_display = [
@@ -107,7 +84,7 @@ class CaseAdmin(ReadOnly):
 
 
 @admin.register(CaseEvent)
-class CaseEventAdmin(ReadOnly):
+class CaseEventAdmin(FactAdmin):
     """The history of all cases."""
 
     list_display = ["at", "case", "kind", "actor", "before", "after"]
@@ -117,7 +94,7 @@ class CaseEventAdmin(ReadOnly):
 
 
 @admin.register(Note)
-class NoteAdmin(ReadOnly):
+class NoteAdmin(FactAdmin):
     """What investigators wrote down."""
 
     list_display = ["at", "case", "author"]

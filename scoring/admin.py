@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.core.paginator import Paginator
-from django.http import HttpRequest
-from django.utils.functional import cached_property
 
 from scoring import desk
 from scoring.models import (
@@ -21,40 +18,11 @@ from scoring.models import (
     Rule,
     RuleVersion,
 )
-
-
-class NoCount(Paginator):
-    """A paginator that never counts: there is always a next page, until one comes back empty."""
-
-    @cached_property
-    def count(self) -> int:
-        """Far more than anybody turns to."""
-        return 10_000
-
-
-class ReadOnly(admin.ModelAdmin):
-    """Shown, never touched: facts and versions change through services or not at all."""
-
-    show_full_result_count = False
-    paginator = NoCount
-    list_per_page = 50
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds here."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody changes here."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes at all."""
-        return False
+from transactions.browsing import FactAdmin
 
 
 @admin.register(Decision)
-class DecisionAdmin(ReadOnly):
+class DecisionAdmin(FactAdmin):
     list_display = ["id", "transaction_id", "decided_at", "outcome", "score", "release_id", "latency"]
     fields = [
         "id", "transaction_id", "seq", "decided_at", "latency", "release_id", "probability", "margin", "lane",
@@ -66,49 +34,49 @@ class DecisionAdmin(ReadOnly):
 
 
 @admin.register(Release)
-class ReleaseAdmin(ReadOnly):
+class ReleaseAdmin(FactAdmin):
     list_display = ["id", "lane", "model", "policy", "activated_by", "activated_at", "reason"]
     list_select_related = ["lane", "model", "policy"]
 
 
 @admin.register(PolicyVersion)
-class PolicyVersionAdmin(ReadOnly):
+class PolicyVersionAdmin(FactAdmin):
     list_display = ["number", "lane", "thresholds", "created_by", "created_at"]
     list_select_related = ["lane"]
 
 
 @admin.register(RuleVersion)
-class RuleVersionAdmin(ReadOnly):
+class RuleVersionAdmin(FactAdmin):
     list_display = ["rule", "number", "expression", "outcome", "created_by", "created_at"]
     list_select_related = ["rule"]
 
 
 @admin.register(ModelVersion)
-class ModelVersionAdmin(ReadOnly):
+class ModelVersionAdmin(FactAdmin):
     list_display = ["version", "lane", "stage", "kernel_version", "created_by", "created_at"]
     list_select_related = ["lane"]
 
 
 @admin.register(Proposal)
-class ProposalAdmin(ReadOnly):
+class ProposalAdmin(FactAdmin):
     list_display = ["id", "kind", "status", "proposed_by", "proposed_at", "decided_by", "decided_at", "reason"]
     list_select_related = ["proposed_by", "decided_by"]
 
 
 @admin.register(ReasonCode)
-class ReasonCodeAdmin(ReadOnly):
+class ReasonCodeAdmin(FactAdmin):
     list_display = ["code", "title", "source", "description"]
     search_fields = ["code", "title"]
 
 
 @admin.register(Epoch)
-class EpochAdmin(ReadOnly):
+class EpochAdmin(FactAdmin):
     list_display = ["number", "lane", "status", "payments", "labels", "built_at", "switched_at"]
     list_select_related = ["lane"]
 
 
 @admin.register(Rule)
-class RuleAdmin(ReadOnly):
+class RuleAdmin(FactAdmin):
     list_display = ["code", "name", "lane", "owner"]
     list_select_related = ["lane"]
 

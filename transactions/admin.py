@@ -10,13 +10,12 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 
 from transactions import querysets
 from transactions.auth import SCOPES, issue_key, revoke_key
+from transactions.browsing import FactAdmin
 from transactions.models import (
     ApiClient,
     ApiKey,
@@ -27,36 +26,6 @@ from transactions.models import (
     Transaction,
     TransactionDetail,
 )
-
-MOST_LISTED = 10_000
-
-
-class NoCountPaginator(Paginator):
-    """Pages through the newest rows; counts no further than `MOST_LISTED`, so a list costs the same however large the
-    table."""
-
-    @cached_property
-    def count(self) -> int:
-        return self.object_list.order_by("-pk")[:MOST_LISTED].count()
-
-
-class FactAdmin(admin.ModelAdmin):
-    """A table of facts: seen, never touched."""
-
-    show_full_result_count = False
-    paginator = NoCountPaginator
-    list_per_page = 50
-    ordering = ["-pk"]
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Transaction)
