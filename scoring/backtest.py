@@ -101,7 +101,7 @@ def flat(figures: dict[str, Any]) -> dict[str, float]:
     for at in figures["recall_at"]:
         table[f"recall at {at['rate']:.1%}"] = at["recall"]
         table[f"alerts a day at {at['rate']:.1%}"] = at["alerts_a_day"]
-        table[f"threshold at {at['rate']:.1%}"] = at["threshold"]
+        table[f"threshold at {at['rate']:.1%}"] = _or_nan(at["threshold"])
     return table
 
 

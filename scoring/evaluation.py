@@ -5,6 +5,7 @@ All functions are pure: labels (n,) bool (what turned out to be fraud), scores (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,7 +73,10 @@ def card_precision(
 
 
 def at_rates(labels: np.ndarray, scores: np.ndarray, days: float, rates: Sequence[float] = RATES) -> list[AtRate]:
-    """Recall, threshold and alert volume at each false-positive rate: the lowest threshold that does not exceed it."""
+    """Recall, threshold and alert volume at each false-positive rate: the lowest threshold that does not exceed it.
+
+    Where a genuine payment scores highest and no rate as low can be kept, nothing is stopped: the threshold is infinite.
+    """
     frauds, genuine = int(labels.sum()), int((~labels).sum())
     if not frauds or not genuine:
         return []
@@ -145,7 +149,7 @@ def measure(
     """Every figure of a stretch of payments: `occurred_at` (n,) micro-seconds, `scores` calibrated probabilities.
 
     Days are counted from `begin` (default: the first payment); `known` customers are left out of the card precision.
-    NaN figures (no fraud in the stretch) become None, so that the result is JSON.
+    NaN figures (no fraud in the stretch) and a threshold above every score become None, so that the result is JSON.
     """
     start = begin if begin is not None else int(occurred_at.min()) if len(occurred_at) else 0
     days = (occurred_at - start) // DAY
@@ -174,4 +178,4 @@ def _jsonable(value: Any) -> Any:
         return {key: _jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from scoring import drift, evaluation
+from scoring import backtest, drift, evaluation
 from transactions.facts import DAY
 
 
@@ -47,6 +49,14 @@ def test_recall_at_a_rate_takes_the_lowest_threshold_that_keeps_it():
     none, one = evaluation.at_rates(labels, scores, 2.0, rates=[0.001, 0.01])
     assert (none.recall, none.threshold, none.alerts_a_day) == (0.5, 0.9, 0.5)
     assert (one.recall, one.threshold, one.alerts_a_day) == (1.0, 0.5, 1.5)
+
+
+def test_a_rate_that_cannot_be_kept_stops_nothing_and_its_figures_are_json():
+    labels, scores = np.array([False, True, False, False]), np.array([0.9, 0.5, 0.1, 0.2])
+    figures = evaluation.measure(np.arange(4) * DAY, np.arange(4), labels, scores)
+    assert (figures["recall_at"][0]["recall"], figures["recall_at"][0]["threshold"]) == (0.0, None)
+    json.dumps(figures, allow_nan=False)
+    assert np.isnan(backtest.flat(figures)["threshold at 0.1%"])
 
 
 def test_figures_without_fraud_are_none_and_json():
