@@ -75,7 +75,7 @@ def card_precision(
 def at_rates(labels: np.ndarray, scores: np.ndarray, days: float, rates: Sequence[float] = RATES) -> list[AtRate]:
     """Recall, threshold and alert volume at each false-positive rate: the lowest threshold that does not exceed it.
 
-    Where a genuine payment scores highest and no rate as low can be kept, nothing is stopped: the threshold is infinite.
+    Where a genuine payment scores highest, no rate that low can be kept: the threshold is infinite, nothing is stopped.
     """
     frauds, genuine = int(labels.sum()), int((~labels).sum())
     if not frauds or not genuine:
