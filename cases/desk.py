@@ -240,8 +240,6 @@ def _why(case: Case, alerts: list[dossier.Flagged], chosen: dossier.Flagged) -> 
         "facts": factsheet.facts(payment, chosen.document, then, words),
         "past": then,
         "others": [each for each in alerts if each is not chosen],
-        "top": f":{dossier.TOP_FACTORS}",
-        "top_on": f"{dossier.TOP_FACTORS}:",
     }
 
 

@@ -7,8 +7,9 @@ contributions, the release. Nothing here asks how things stand today.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db.models import QuerySet
@@ -19,6 +20,7 @@ from alerts.models import Alert
 from cases.closing import resolution_of
 from cases.models import Case, CaseAlert
 from cases.workflow import LABEL, RESOLUTION
+from scoring import reasons
 from scoring.models import DEGRADED
 from scoring.registry import to_score
 
@@ -49,6 +51,7 @@ class Flagged:
     rules: list[Evidence] = field(default_factory=list)
     factors: list[Evidence] = field(default_factory=list)
     factors_sum: str = ""
+    features: list[Evidence] = field(default_factory=list)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _flagged(row: CaseAlert) -> Flagged:
     shown = Flagged(row, row.alert)
     shown.rules = rule_hits(row.alert)
     if shown.explained:
-        shown.factors, shown.factors_sum = factors(row.alert)
+        shown.factors, shown.features, shown.factors_sum = factors(row.alert)
     return shown
 
 
@@ -164,7 +167,7 @@ def _value(value: Any) -> str:
         return "not known"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.6g}" if isinstance(value, (int, float)) else str(value)
+    return reasons.number(value) if isinstance(value, (int, float)) else str(value).replace("_", " ")
 
 
 def _bar(share: float) -> dict[str, Any]:
@@ -173,29 +176,57 @@ def _bar(share: float) -> dict[str, Any]:
     return {"x": round(ZERO if share >= 0 else ZERO - length, 1), "width": round(length, 1)}
 
 
-def factors(alert: Alert) -> tuple[list[Evidence], str]:
-    """The model's factors, largest first, in points of the score, and how base and points add up.
+def factors(alert: Alert) -> tuple[list[Evidence], list[Evidence], str]:
+    """The model's factors, largest first, in points of the score; every feature of it; and how base and points add up.
 
+    A factor is what the features of one reason code say together; the smaller ones stand in one line at the end.
     Contributions are additive in the margin before calibration; the points share out the way from the base's score to
     this score in their proportion. Where that cannot be (no way, or the wrong one), contributions stand as they are.
     """
     told = alert.explanation
+    groups = [group for group in reasons.grouped(told.contributions) if group["contribution"]]
     parts = sorted(told.contributions, key=lambda part: -abs(part["contribution"]))
     base = int(to_score(1 / (1 + math.exp(-max(-60.0, min(60.0, told.base))))))
     total = sum(part["contribution"] for part in parts)
     scale = (alert.score - base) / total if total and (alert.score - base) / total > 0 else 0.0
-    most = max((abs(part["contribution"]) for part in parts), default=0) or 1
-    shown = [_factor(part, scale, most) for part in parts if part["contribution"]]
-    return shown, f"base {base} {alert.score - base:+d} = {alert.score}".replace("-", "−") if scale else ""
+    most = max((abs(group["contribution"]) for group in groups), default=0) or 1
+    top = [_factor(group["text"], group["topic"], group["contribution"], scale, most) for group in groups[:TOP_FACTORS]]
+    shown = top + _others(groups, alert.score - base if scale else None, scale, most)
+    every = [
+        _factor(_text(part), part["feature"].replace("_", " "), part["contribution"], scale, most)
+        for part in parts
+        if part["contribution"]
+    ]
+    return shown, every, _signed(f"base {base} {alert.score - base:+d} = {alert.score}") if scale else ""
 
 
-def _factor(part: dict[str, Any], scale: float, most: float) -> Evidence:
-    amount = part["contribution"]
-    weight = f"{round(amount * scale):+d}" if scale else f"{amount:+.2f}"
+def _others(groups: list[reasons.Group], points: int | None, scale: float, most: float) -> list[Evidence]:
+    """The line of all factors that have none of their own: in points it is what is left, so that the lines add up."""
+    rest = groups[TOP_FACTORS:]
+    if not rest:
+        return []
+    amount = sum(group["contribution"] for group in rest)
+    text = "1 other factor" if len(rest) == 1 else f"{len(rest)} other factors"
+    line = _factor(text, "together", amount, scale, most)
+    if points is None:
+        return [line]
+    left = points - sum(round(group["contribution"] * scale) for group in groups[:TOP_FACTORS])
+    return [replace(line, weight=_signed(f"{left:+d}"), against=left < 0)]
+
+
+def _text(part: dict[str, Any]) -> str:
+    return part.get("text") or f"{part['feature'].replace('_', ' ')}: {_value(part.get('value'))}"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _factor(text: str, source: str, amount: float, scale: float, most: float) -> Evidence:
     return Evidence(
-        text=part.get("text") or f"{part['feature'].replace('_', ' ')}: {_value(part.get('value'))}",
-        source=(part["feature"].replace("_", " "),),
-        weight=weight.replace("-", "−"),
+        text=text,
+        source=(source,) if source else (),
+        weight=_signed(f"{round(amount * scale):+d}" if scale else f"{amount:+.2f}"),
         against=amount < 0,
         **_bar(amount / most),
     )
@@ -241,21 +272,27 @@ def gauge(each: Flagged) -> Gauge | None:
     return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words)
 
 
+_MONEY = re.compile(r"[\d,.]*\d [A-Z]{3}\b")
+# Mostly the same news told twice.
+_TWINS = ({"MERCHANT_RISK", "TERMINAL_RISK"}, {"DEVICE_RISK", "IP_RISK"}, {"PAYEE_MISMATCH", "NEW_PAYEE"})
+
+
+def _adds(reason: dict[str, Any], first: dict[str, Any]) -> bool:
+    """Whether a reason says more than the first: neither its sum of money again, nor what its twin says."""
+    same_sum = set(_MONEY.findall(reason["text"])) & set(_MONEY.findall(first["text"]))
+    return not same_sum and all({reason["code"], first["code"]} != twins for twins in _TWINS)
+
+
 def in_short(alerts: list[Flagged]) -> dict[str, str]:
-    """The case in a sentence: the strongest reasons, and what speaks against them."""
+    """The case in a sentence: the strongest reasons, the second if it tells no sum again; and what speaks against."""
     chosen = worst(alerts)
-    reasons = list(dict.fromkeys(reason["text"].rstrip(".") for reason in chosen.alert.reasons)) or [
-        chosen.alert.top_reason
-    ]
-    against = [factor.text for factor in chosen.factors if factor.against][:3]
+    told = chosen.alert.reasons or [{"code": "", "text": chosen.alert.top_reason}]
+    first, second = told[0]["text"].rstrip("."), next((each["text"] for each in told[1:3] if _adds(each, told[0])), "")
+    against = reasons.against(chosen.alert.explanation.contributions) if chosen.explained else []
     return {
-        "line": f"{'. '.join(reasons[:2])}.",
-        "against": f"Against it: {'; '.join(_lower(text) for text in against)}." if against else "",
+        "line": f"{first}. {second.rstrip('.')}.".removesuffix(" ."),
+        "against": f"Against it: {'; '.join(against)}." if against else "",
     }
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def money(alerts: list[Flagged]) -> list[dict[str, Any]]:

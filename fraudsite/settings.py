@@ -306,6 +306,11 @@ SPECTACULAR_SETTINGS = {
 API_PATIENCE_SECONDS = env_int("API_PATIENCE_MS", 1500, least=10, most=60_000) / 1000
 API_MOST_PATIENCE_SECONDS = 10.0
 
+# --- the demo's past --------------------------------------------------------------------------------------------------
+
+DEMO_DAYS = env_int("FRAUD_DEMO_DAYS", 75, least=20, most=400)
+DEMO_PER_DAY = env_int("FRAUD_DEMO_PER_DAY", 1_100, least=100, most=100_000)
+
 # --- people, sessions, security ---------------------------------------------------------------------------------------
 
 AUTH_PASSWORD_VALIDATORS = [

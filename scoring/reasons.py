@@ -106,7 +106,7 @@ def _place(s: Seen, who: str) -> str:
     known, payments = s(f"{who}_fraud_count_30d"), s(f"{who}_count_30d")
     if known > 0:
         return f"{count(known, 'known fraud')} at this {who} in 30 days, of {count(payments, 'payment')}"
-    return f"Share of fraud at this {who} {share(s(f'{who}_fraud_share_30d'))}"
+    return wording.sentence(f"{who}_fraud_share_30d", s)
 
 
 def _shared(s: Seen, who: str, name: str) -> str:
@@ -139,7 +139,9 @@ def _new(s: Seen, new: str, age: str, what: str) -> str:
 
 def _abroad(s: Seen) -> str:
     if s.on("customer_new_country"):
-        return f"First payment in this country; {number(s('customer_countries_30d'))} other countries in 30 days"
+        others = s("customer_countries_30d")
+        lately = f"; {count(others, 'other country', 'other countries')} in 30 days" if others >= 1 else ""
+        return f"First payment in this country{lately}"
     return "Payment outside the customer's country" if s.on("abroad") else "In a country the customer uses"
 
 
@@ -149,7 +151,7 @@ def _night(s: Seen) -> str:
 
 
 def _signed(s: Seen) -> str:
-    return f"Authentication: SCA {s.text('sca')}, 3-D Secure {s.text('three_ds')}, CVV {s.text('cvv_result')}"
+    return wording.sentence("authentication" if math.isnan(s("sca")) else "sca", s)
 
 
 def _fraud_on_us(s: Seen) -> str:
@@ -253,7 +255,7 @@ FACTORS: tuple[Factor, ...] = (
         "PAYEE_MISMATCH",
         r"vop",
         lambda s: 1.2 * (s("vop") == _NO_MATCH),
-        lambda s: f"Verification of payee: {s.text('vop')}",
+        lambda s: wording.sentence("vop", s),
     ),
     Factor(
         "ABROAD",
@@ -333,7 +335,7 @@ FACTORS: tuple[Factor, ...] = (
         "PAYMENT_KIND",
         r"channel|type|instrument|entry_mode|mcc|late",
         lambda s: 0.0,
-        lambda s: f"Kind of payment: {s.text('type')}, {s.text('channel')}, {s.text('instrument')}",
+        lambda s: wording.sentence("type", s),
     ),
     Factor("ANOMALY", r"anomaly", lambda s: 0.0, lambda s: wording.UNLIKE),
 )
@@ -455,12 +457,13 @@ def rule_hits(
     ]
 
 
-_PLACEHOLDER = re.compile(r"\{(\w+)(?:([+-]\d+))?(?::(\w+))?\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)(?:([+-]\d+))?(?::(\w+(?: \w+)*))?\}")
 
 
 def fill(sentence: str, ruleset: Ruleset, facts: np.ndarray, vector: np.ndarray, currency: str) -> str:
     """A rule's sentence with the values seen: `{name}`, `{name+1}`, and `{name:money}`, `:share`, `:days`, `:text`.
 
+    Any other form is a noun that the value counts: `{name:known fraud}` is "1 known fraud" or "3 known frauds".
     Not `str.format`: nothing but these forms is understood, and an unknown name stays as it is.
     """
 
@@ -481,7 +484,8 @@ def _shown(value: float | str | bool | None, plus: int, form: str, currency: str
         return str(value).replace("_", " ")
     value += plus
     shapes: dict[str, Callable[[float], str]] = {"money": lambda v: money(v, currency), "share": share, "days": ago}
-    return shapes.get(form, number)(value)
+    shapes |= {"text": number, "": number}
+    return shapes[form](value) if form in shapes else count(value, form)
 
 
 # --- the model's contributions, after the commit ----------------------------------------------------------------------
@@ -515,6 +519,143 @@ def _contribution(seen: Seen, name: str, value: float) -> dict[str, Any]:
         "code": code_of(name),
         "text": wording.sentence(name, seen),
     }
+
+
+# --- the same for people ----------------------------------------------------------------------------------------------
+
+# What the factors of a code are about, in words that hold whether they speak for or against fraud.
+TOPICS = {
+    "VELOCITY": "payments in a short time",
+    "SPENDING": "money spent lately",
+    "AMOUNT_UNUSUAL": "amount against the usual",
+    "IMPOSSIBLE_TRAVEL": "way from the last place",
+    "ABROAD": "country",
+    "NEW_DEVICE": "time since the device was first used",
+    "DEVICE_RISK": "others on the same device",
+    "DEVICE_TAMPERED": "state of the device",
+    "REMOTE_ACCESS": "remote access",
+    "HIDDEN_ORIGIN": "proxy, VPN or Tor",
+    "IP_RISK": "IP address",
+    "NEW_PAYEE": "time since the payee was first paid",
+    "PAYEE_RISK": "what is known of the payee",
+    "PAYEE_MISMATCH": "verification of payee",
+    "MERCHANT_RISK": "what is known of the merchant",
+    "TERMINAL_RISK": "what is known of the terminal",
+    "NEW_MERCHANT": "time since the first payment there",
+    "KNOWN_FRAUD": "earlier frauds of this customer or card",
+    "NEW_CUSTOMER": "how long the customer is known",
+    "BALANCE_DRAINED": "share of the balance",
+    "WEAK_AUTHENTICATION": "authentication",
+    "UNUSUAL_TIME": "time of the payment",
+    "SESSION": "session",
+    "PAYMENT_KIND": "kind of payment",
+    "ANOMALY": "the payment as a whole",
+}
+
+
+class Group(TypedDict):
+    """The model's contributions of one reason code, summed, told by the member that weighs most in their direction."""
+
+    code: str
+    topic: str
+    text: str
+    contribution: float
+
+
+def grouped(parts: Iterable[dict[str, Any]]) -> list[Group]:
+    """A stored explanation's contributions as one factor for each reason code, the largest first."""
+    by_code: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        by_code.setdefault(part["code"], []).append(part)
+    groups = [_group(code, members) for code, members in by_code.items()]
+    return sorted(groups, key=lambda group: (-abs(group["contribution"]), group["code"]))
+
+
+def _group(code: str, members: list[dict[str, Any]]) -> Group:
+    total = sum(part["contribution"] for part in members)
+    telling = max(members, key=lambda part: (part["contribution"] * (1 if total >= 0 else -1), part["feature"]))
+    return Group(code=code, topic=TOPICS.get(code, ""), text=telling["text"], contribution=total)
+
+
+LEAST_AGAINST = 0.04  # of all that the model weighed: what is less than that does not speak against fraud
+
+
+def _since(s: Seen, name: str, least: float, text: str) -> str:
+    return text.format(ago(s(name))) if s(name) >= least else ""
+
+
+def _long_known(s: Seen) -> str:
+    by_bank = _since(s, "customer_tenure", 365, "customer for {}")
+    return by_bank or _since(s, "customer_seen_days", 30, "known to us for {}")
+
+
+def _clean_customer(s: Seen) -> str:
+    clean = s("customer_fraud_total") == 0 and not s("card_fraud_count_30d") > 0 and s("customer_seen_days") >= 30
+    return "never a fraud on this customer" if clean else ""
+
+
+def _clean(s: Seen, who: str, least: int, text: str) -> str:
+    return text if s(f"{who}_fraud_count_30d") == 0 and s(f"{who}_count_30d") >= least else ""
+
+
+def _usual_amount(s: Seen) -> str:
+    return "an amount usual for this customer" if s("customer_amount_to_mean") <= 1.5 else ""
+
+
+def _near(s: Seen) -> str:
+    distance = s("customer_distance_km")
+    return f"{count(round(distance), 'km', 'km')} from the last place" if distance < 50 else ""
+
+
+def _well_signed(s: Seen) -> str:
+    if s("sca") != codes.SCA.code("performed"):
+        return ""
+    return wording.sentence("authentication" if s.text("authentication") not in ("none", "not sent") else "sca", s)
+
+
+# What may be said against fraud where the contributions of a code are negative; "" where the facts do not bear it out.
+REASSURING: dict[str, Callable[[Seen], str]] = {
+    "NEW_CUSTOMER": _long_known,
+    "KNOWN_FRAUD": _clean_customer,
+    "MERCHANT_RISK": lambda s: _clean(s, "merchant", 20, "no fraud known at this merchant in 30 days"),
+    "TERMINAL_RISK": lambda s: _clean(s, "terminal", 10, "no fraud known at this terminal in 30 days"),
+    "NEW_DEVICE": lambda s: _since(s, "customer_device_age", 7, "this customer's own device for {}"),
+    "NEW_PAYEE": lambda s: _since(s, "customer_counterparty_age", 7, "first paid this payee {} ago"),
+    "NEW_MERCHANT": lambda s: _since(s, "customer_merchant_age", 7, "first paid at this merchant {} ago"),
+    "PAYEE_RISK": lambda s: _clean(s, "counterparty", 5, "no fraud known on this payee"),
+    "PAYEE_MISMATCH": lambda s: "the payee's name matches" if s("vop") == codes.VOP.code("match") else "",
+    "IMPOSSIBLE_TRAVEL": _near,
+    "ABROAD": lambda s: "in the customer's own country" if s("abroad") == 0 else "",
+    "AMOUNT_UNUSUAL": _usual_amount,
+    "WEAK_AUTHENTICATION": lambda s: _lower(_well_signed(s)),
+    "VELOCITY": lambda s: "no other payment by this customer in 24 h" if s("customer_count_24h") == 0 else "",
+}
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def against(parts: Sequence[dict[str, Any]], *, limit: int = 2) -> list[str]:
+    """What a stored explanation says against fraud: short clauses, the heaviest first; [] where nothing does."""
+    groups = grouped(parts)
+    least = LEAST_AGAINST * sum(abs(group["contribution"]) for group in groups)
+    seen = _seen_again(parts)
+    clauses = [
+        REASSURING[group["code"]](seen)
+        for group in groups
+        if group["contribution"] < -least and group["code"] in REASSURING
+    ]
+    return [clause for clause in clauses if clause][:limit]
+
+
+def _seen_again(parts: Iterable[dict[str, Any]]) -> Seen:
+    """The vector as the explanation kept it; what it does not have is not known."""
+    vector = np.full(len(NAMES), np.nan, "f4")
+    for part in parts:
+        if part["feature"] in _PLACE and part["value"] is not None:
+            vector[_PLACE[part["feature"]]] = part["value"]
+    return Seen(vector, "")
 
 
 def public(reasons: Iterable[Reason], limit: int = PUBLIC) -> list[Reason]:

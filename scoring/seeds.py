@@ -113,7 +113,7 @@ RULES = (
         400,
         "CARD_TESTING",
         'channel == "ecommerce" and card_count_10m >= 4 and amount < 15',
-        "{card_count_10m+1} payments with this card in 10 min, this one of {amount:money}",
+        "{card_count_10m+1:payment} with this card in 10 min, this one of {amount:money}",
     ),
     SeedRule(
         "R-102",
@@ -123,7 +123,7 @@ RULES = (
         300,
         "VELOCITY",
         "customer_count_10m >= 5 and customer_count_10m > customer_usual_24h",
-        "{customer_count_10m+1} payments in 10 min; usual {customer_usual_24h} a day",
+        "{customer_count_10m+1:payment} in 10 min; usual {customer_usual_24h} a day",
     ),
     SeedRule(
         "R-103",
@@ -132,7 +132,8 @@ RULES = (
         "review",
         320,
         "IMPOSSIBLE_TRAVEL",
-        'channel in ("card_present", "atm") and customer_speed_kmh > 900 and customer_distance_km > 300',
+        'channel in ("card_present", "atm") and customer_speed_kmh > 900 and customer_distance_km > 300'
+        ' and (entry_mode == "magstripe" or customer_amount_to_mean >= 2)',
         "{customer_distance_km} km from the last place, which needs {customer_speed_kmh} km/h",
     ),
     SeedRule(
@@ -152,7 +153,8 @@ RULES = (
         "review",
         270,
         "NEW_PAYEE",
-        "customer_new_counterparty and amount >= 2000 and customer_amount_to_max_30d >= 1.5",
+        'customer_new_counterparty and amount >= 1000 and customer_amount_to_max_30d >= 1.5 and type == "transfer"'
+        ' and (customer_new_device or device_hidden or vop == "no_match")',
         "First payment to this payee, of {amount:money}; largest in 30 days {customer_max_30d:money}",
     ),
     SeedRule(
@@ -163,7 +165,7 @@ RULES = (
         350,
         "REMOTE_ACCESS",
         'device_remote_access and amount >= 100 and type in ("transfer", "purchase")',
-        "Somebody else steers the device; {amount:money}",
+        "Somebody else steers the device",
     ),
     SeedRule(
         "R-107",
@@ -172,8 +174,9 @@ RULES = (
         "review",
         330,
         "TERMINAL_RISK",
-        "terminal_fraud_run >= 2 and terminal_fraud_run_age < 30 and terminal_fraud_share_30d >= 0.02",
-        "{terminal_fraud_count_30d} known frauds at this terminal in 30 days, of {terminal_count_30d} payments",
+        "terminal_fraud_run >= 2 and terminal_fraud_run_age < 14 and terminal_fraud_share_7d >= 0.05"
+        " and customer_amount_to_mean >= 1",
+        "{terminal_fraud_count_30d:known fraud} at this terminal in 30 days, of {terminal_count_30d:payment}",
     ),
     SeedRule(
         "R-108",
@@ -182,8 +185,8 @@ RULES = (
         "challenge",
         200,
         "MERCHANT_RISK",
-        "merchant_fraud_count_30d >= 5 and merchant_fraud_share_7d >= 0.05",
-        "{merchant_fraud_count_30d} known frauds at this merchant in 30 days, of {merchant_count_30d} payments",
+        "merchant_fraud_count_30d >= 5 and merchant_fraud_share_7d >= 0.1 and merchant_amount_to_mean >= 1",
+        "{merchant_fraud_count_30d:known fraud} at this merchant in 30 days, of {merchant_count_30d:payment}",
     ),
     SeedRule(
         "R-109",
@@ -192,7 +195,8 @@ RULES = (
         "challenge",
         220,
         "AMOUNT_UNUSUAL",
-        "customer_amount_z >= 8 and customer_amount_to_mean >= 5 and amount >= 300 and customer_count_30d >= 5",
+        "customer_amount_z >= 8 and customer_amount_to_mean >= 5 and amount >= 300 and customer_count_30d >= 3"
+        ' and (customer_new_device or device_hidden or cvv_result == "N" or entry_mode == "magstripe")',
         "{amount:money}; usual {customer_mean_30d:money}, largest in 30 days {customer_max_30d:money}",
     ),
     SeedRule(
@@ -203,7 +207,7 @@ RULES = (
         240,
         "NIGHT_SPREE",
         "night and customer_count_1h >= 3 and customer_night_share < 0.1 and customer_count_30d >= 10",
-        "{customer_count_1h+1} payments within an hour at night; usually {customer_night_share:share} fall at night",
+        "{customer_count_1h+1:payment} within an hour at night; usually {customer_night_share:share} fall at night",
     ),
     SeedRule(
         "R-111",
@@ -213,7 +217,7 @@ RULES = (
         310,
         "DEVICE_RISK",
         "device_cards >= 5 and device_count_24h >= 4",
-        "{device_cards} cards of {device_customers} customers on this device, {device_count_24h} payments in 24 h",
+        "{device_cards:card} of {device_customers:customer} on this device, {device_count_24h:payment} in 24 h",
     ),
     SeedRule(
         "R-112",
@@ -239,11 +243,12 @@ RULES = (
         "R-114",
         "Card or customer with a recent fraud",
         "live",
-        "review",
+        "challenge",
         280,
         "KNOWN_FRAUD",
-        "card_since_fraud < 7 or customer_fraud_run_age < 7",
-        "{customer_fraud_count_30d} known frauds of this customer in 30 days",
+        "(card_since_fraud < 7 or customer_fraud_run_age < 7) and amount >= 100"
+        " and (customer_new_device or customer_new_country or customer_amount_to_mean >= 3)",
+        "{customer_fraud_count_30d:known fraud} of this customer in 30 days",
     ),
     SeedRule(
         "R-115",
@@ -253,14 +258,14 @@ RULES = (
         190,
         "MULE_PAYEE",
         "counterparty_customers >= 6 and counterparty_count_24h >= 6 and counterparty_seen_days < 14",
-        "{counterparty_count_24h+1} payments to this payee in 24 h; {counterparty_customers} customers in"
+        "{counterparty_count_24h+1:payment} to this payee in 24 h; {counterparty_customers:customer} in"
         " {counterparty_seen_days:days}",
     ),
 )
 
 THRESHOLDS = {
-    "default": {"challenge": 600, "review": 720, "decline": 920},
-    "ecommerce": {"challenge": 580, "review": 700, "decline": 900},
+    "default": {"challenge": 760, "review": 840, "decline": 950},
+    "ecommerce": {"challenge": 740, "review": 820, "decline": 940},
 }
 HOLD_MINUTES = 120
 

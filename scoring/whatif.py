@@ -236,7 +236,7 @@ def _rates(totals: dict[str, int], days: float) -> dict[str, Any]:
     decided = totals["caught"] + totals["false_positives"]
     return totals | {
         "alerts": alerts,
-        "alerts_a_day": round(alerts / days, 2),
+        "alerts_a_day": round(alerts / days, 6),
         "missed": totals["fraud"] - totals["caught"],
         "missed_value": totals["fraud_value"] - totals["caught_value"],
         "precision": round(totals["caught"] / decided, 4) if decided else None,

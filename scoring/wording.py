@@ -275,7 +275,7 @@ def _since_last(s: Seen, value: float, match: re.Match[str]) -> str:
 
 def _different(one: str, window: str, many: str = "") -> Say:
     def say(s: Seen, value: float, match: re.Match[str]) -> str:
-        return f"{count(value, f'different {one}', f'different {many or one + 's'}')} in the {window} before"
+        return f"{number(value)} different {one if value == 1 else many or one + 's'} in the {window} before"
 
     return say
 
@@ -286,9 +286,16 @@ def _users(s: Seen, value: float, match: re.Match[str]) -> str:
     return f"No {one} {where}" if value < 1 else f"{count(value, one)} {where}"
 
 
+def _unknown(s: Seen, who: str) -> bool:
+    """Whether nothing happened there lately, so that "no fraud known" would be praise for nothing."""
+    counted = f"{who}_count_30d"
+    return counted in _PLACE and s(counted) == 0
+
+
 def _frauds(s: Seen, value: float, match: re.Match[str]) -> str:
     if value < 1:
-        return f"No fraud known {_ON[match[1]]} in 30 days"
+        nothing = f"earlier payment {_BY[match[1]]}" if _unknown(s, match[1]) else f"fraud known {_ON[match[1]]}"
+        return f"No {nothing} in 30 days"
     return f"{count(value, 'known fraud')} {_ON[match[1]]} in 30 days"
 
 
@@ -296,6 +303,8 @@ def _fraud_share(s: Seen, value: float, match: re.Match[str]) -> str:
     """The shares are smoothed with the lane's own, so only the plain count can tell that there is none."""
     who, window = match[1], _WINDOW[match[3]]
     counted = f"{who}_fraud_count_30d"
+    if _unknown(s, who):
+        return f"No earlier payment {_BY[who]} in 30 days"
     if value == 0 or (counted in _PLACE and s(counted) == 0):
         return f"No fraud known {_ON[who]} in {window}"
     of = "reports" if match[2] == "labelled" else "payments"
@@ -340,10 +349,8 @@ WORDINGS = (
     Wording(rf"(customer|card|account)_count_{_W}", _payments),
     Wording(rf"(\w+)_count_{_W}(?<!fraud_count_30d)", _earlier),
     Wording(rf"(\w+)_sum_{_W}", _spent),
-    Wording(
-        r"customer_mean_30d", lambda s, v, _: f"The customer's payments of 30 days average {s.money(v)}", _NO_HISTORY
-    ),
-    Wording(r"customer_max_30d", lambda s, v, _: f"The customer's largest in 30 days is {s.money(v)}", _NO_HISTORY),
+    Wording(r"customer_mean_30d", _amount, _NO_HISTORY),
+    Wording(r"customer_max_30d", _largest, _NO_HISTORY),
     Wording(r"customer_amount_to_max_30d", _largest, _NO_HISTORY),
     Wording(r"(customer|merchant|terminal)_amount_to_mean", _times, _NO_HISTORY),
     Wording(r"customer_amount_z", _deviations, "Too few earlier payments to compare with"),

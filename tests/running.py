@@ -21,6 +21,7 @@ from websockets.typing import Origin
 from fraudsite.embedded import ROOT
 
 FOREIGN = {"DATABASE_URL", "VALKEY_URL", "REDIS_URL", "FRAUD_MODE"}
+SMALL_PAST = {"FRAUD_DEMO_DAYS": "30", "FRAUD_DEMO_PER_DAY": "300"}  # enough to train a model on, and soon there
 START_SECONDS = 280.0
 STOP_SECONDS = 40.0
 
@@ -82,7 +83,7 @@ class RunningDesk:
         """What a manage.py command on this desk's servers prints."""
         command = [sys.executable, "manage.py", *arguments]
         environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        environment["FRAUD_STATE"] = str(self.state)
+        environment |= {"FRAUD_STATE": str(self.state), **SMALL_PAST}
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
         )
@@ -104,7 +105,7 @@ class RunningDesk:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = str(probe.getsockname()[1])
         environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        environment |= {"FRAUD_STATE": str(self.state), "PORT": port, "FRAUD_TRAFFIC": traffic}
+        environment |= {"FRAUD_STATE": str(self.state), "PORT": port, "FRAUD_TRAFFIC": traffic, **SMALL_PAST}
         with open(self.output, "wb") as file:
             command = [sys.executable, "-m", "fraudsite.supervisor"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)

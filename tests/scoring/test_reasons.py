@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scoring import reasons, seeds
-from scoring.features import FEATURES, NAMES
+from scoring import reasons, seeds, wording
+from scoring.features import NAMES
 from scoring.rules import compile_ruleset
 from tests.scoring.test_rules import batch, version
 
@@ -88,6 +88,108 @@ def test_there_is_always_a_reason():
     assert told()[0]["code"] == "NOT_JUDGED"
 
 
+def parts_of(vector, **given):
+    """A stored explanation of the vector: `given` contributions by feature, the others nothing."""
+    return [
+        {
+            "feature": name,
+            "value": None if np.isnan(value) else float(value),
+            "contribution": given.get(name, 0.0),
+            "code": reasons.code_of(name),
+            "text": wording.sentence(name, reasons.Seen(vector, "EUR")),
+        }
+        for name, value in zip(NAMES, vector, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("value", [7.0, 0.0, 1.0, 3.37, 123.4, np.nan])
+def test_every_feature_has_a_short_plain_sentence(value):
+    seen = reasons.Seen(np.full(len(NAMES), value, "f4"), "EUR")
+    for name in NAMES:
+        text = wording.sentence(name, seen)
+        assert 5 < len(text) <= 90, (name, text)
+        assert text[0].isupper() or text[0].isdigit(), (name, text)
+        assert not any(raw in text for raw in ("_", "ln(", "nan", "{", " 1 payments", "1 frauds")), (name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("customer_count_10m", 6, "7 payments by this customer in 10 min; usual 0–1"),
+        ("card_count_24h", 0, "No other payment with this card in 24 h"),
+        ("merchant_count_24h", 1, "1 earlier payment at this merchant in 24 h"),
+        ("customer_seen_days", 74, "Known to us for 74 days"),
+        ("device_seen_days", 0, "Device seen for the first time"),
+        ("customer_device_age", 0, "First payment from this device"),
+        ("customer_fraud_count_30d", 1, "1 known fraud on this customer in 30 days"),
+        ("customer_speed_kmh", 12, "12 km/h from the last place"),
+        ("hour", 3.2, "Paid at 03:12 UTC"),
+        ("merchant_fraud_share_14d", 0.042, "Fraud in 4.2 % of the payments at this merchant in 14 days"),
+        ("device_cards", 0, "No card seen on this device before"),
+        ("device_cards", np.nan, "No device sent"),
+        ("terminal_fraud_run_age", np.nan, "No run of frauds at this terminal"),
+        ("customer_amount_to_mean", np.nan, "No earlier payments to compare with"),
+        ("authentication", 9, "Signed with PIN"),
+        ("anomaly", 0, "Unlike most payments, taken as a whole"),
+    ],
+)
+def test_a_feature_tells_its_number_and_unit(name, value, text):
+    _, matrix = batch(**{"customer_usual_24h": 1.4, **({name: value} if name != "anomaly" else {})})
+    assert wording.sentence(name, reasons.Seen(matrix[0], "EUR")) == text
+
+
+def test_no_fraud_is_said_where_the_count_is_nought_though_the_share_is_smoothed():
+    _, matrix = batch(merchant_fraud_share_14d=0.004, merchant_fraud_count_30d=0)
+    told = wording.sentence("merchant_fraud_share_14d", reasons.Seen(matrix[0], "EUR"))
+    assert told == "No fraud known at this merchant in 14 days"
+
+
+def test_a_place_without_payments_is_not_praised_for_having_no_fraud():
+    _, matrix = batch(merchant_fraud_share_14d=0.004, merchant_fraud_count_30d=0, merchant_count_30d=0)
+    seen = reasons.Seen(matrix[0], "EUR")
+    told = {wording.sentence(name, seen) for name in ("merchant_fraud_share_14d", "merchant_fraud_count_30d")}
+    assert told == {"No earlier payment at this merchant in 30 days"}
+
+
+def test_an_amount_stands_beside_the_usual_one():
+    _, matrix = batch(amount=634_932, amount_log=13.36, customer_mean_30d=4490)
+    seen = reasons.Seen(matrix[0], "EUR")
+    assert {wording.sentence(name, seen) for name in ("amount", "amount_log", "customer_mean_30d")} == {
+        "6,349.32 EUR; usual 44.90 EUR"
+    }
+
+
+def test_features_of_one_code_are_one_factor_told_by_its_heaviest_member():
+    _, matrix = batch(
+        amount=634_932, amount_log=13.36, customer_mean_30d=4490, customer_seen_days=74, customer_count_10m=6
+    )
+    parts = parts_of(matrix[0], amount=0.5, amount_log=0.75, customer_seen_days=-0.5, customer_count_10m=0.25)
+    told = [group for group in reasons.grouped(parts) if group["contribution"]]
+    assert [(group["code"], group["contribution"]) for group in told] == [
+        ("AMOUNT_UNUSUAL", 1.25),
+        ("NEW_CUSTOMER", -0.5),
+        ("VELOCITY", 0.25),
+    ]
+    assert told[0]["text"] == "6,349.32 EUR; usual 44.90 EUR"
+    assert all(group["topic"] for group in told)
+
+
+def test_at_most_two_clauses_speak_against_and_only_what_the_facts_bear_out():
+    facts = {"customer_tenure": 3300, "customer_device_age": 40, "vop": 1, "customer_distance_km": 4000}
+    _, matrix = batch(**facts)
+    weights = {"customer_tenure": -0.3, "customer_device_age": -0.2, "vop": -0.1, "customer_distance_km": -0.9}
+    told = reasons.against(parts_of(matrix[0], **weights))
+    assert told == ["customer for 9 years", "this customer's own device for 40 days"]
+    assert reasons.against(parts_of(matrix[0], amount=1.0, vop=-0.01)) == []
+
+
+def test_a_counted_noun_agrees_with_its_number():
+    facts, matrix = batch(customer_fraud_count_30d=1)
+    told = reasons.fill("{customer_fraud_count_30d:known fraud}", compile_ruleset([]), facts, matrix[0], "EUR")
+    more = reasons.fill("{customer_fraud_count_30d+1:known fraud}", compile_ruleset([]), facts, matrix[0], "EUR")
+    assert (told, more) == ("1 known fraud", "2 known frauds")
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 1e9, 3e38, np.inf, -np.inf, np.nan])
 def test_whatever_the_vector_holds_every_factor_has_words(value):
     vector = np.full(len(NAMES), value, "f4")
@@ -96,7 +198,8 @@ def test_whatever_the_vector_holds_every_factor_has_words(value):
     for factor in reasons.FACTORS:
         assert factor.sentence(seen)
         assert factor.strength(seen) == factor.strength(seen)  # never NaN
-    assert all(reasons.describe(feature, seen) for feature in FEATURES)
+    assert all(wording.sentence(name, seen) for name in NAMES)
+    assert reasons.against(parts_of(vector)) is not None
 
 
 def test_a_sentence_is_filled_and_nothing_else_is_understood():

@@ -30,14 +30,20 @@ class Command(BaseCommand):
             raise CommandError(str(reason)) from None
 
     def _seed(self, days: int, per_day: int) -> None:
+        recent = demo.recent_days(days)
         lane, client = self._step("Roles, queues, reason codes, rates", demo.seed_basics)
-        job = self._step(
-            "Simulated history", lambda show: demo.seed_history(client, days=days, per_day=per_day, progress=show)
-        )
+        plan = {"days": days, "per_day": per_day, "recent": recent}
+        past = demo.Past(demo.history_job(client, **plan).started_at, days, per_day)
+        job = self._step("Simulated history", lambda show: demo.seed_history(client, **plan, past=past, progress=show))
         if demo.needs_epoch(lane, job):
             self._step("Profiles from the history", lambda show: demo.seed_profiles(lane, show))
-        version = self._step("First model", lambda show: demo.seed_model(lane, job, self._say, show))
+        version = self._step(
+            "First model", lambda show: demo.seed_model(lane, job, self._say, show, days=days, recent=recent)
+        )
         self._step("Rules, policy and model in force", lambda: demo.seed_release(lane, version))
+        self._step(
+            f"The last {recent} days, judged", lambda show: demo.seed_recent(client, **plan, past=past, progress=show)
+        )
 
     def _step(self, name: str, work: Callable[..., T]) -> T:
         """Do one step and say how long it took; steps that take an argument get a function that shows progress."""
