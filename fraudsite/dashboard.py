@@ -38,11 +38,12 @@ OUTCOMES = ("approve", "challenge", "review", "decline")
 COLOURS = ((900, "decline"), (700, "review"), (500, "challenge"), (0, "approve"))
 AGES = ((0, 4), (4, 24), (24, 72), (72, None))  # hours
 
+# An imported payment has no latency: it was judged as if it had arrived long ago, and is no traffic of today.
 BINS_SQL = """
 SELECT date_bin('10 minutes', decided_at, %(start)s) AS bin, outcome,
        CASE WHEN score < 0 THEN NULL ELSE least(score / 50, 19) END AS score_bin,
        count(*), count(*) FILTER (WHERE degraded <> 0)
-FROM decision WHERE decided_at >= %(start)s AND decided_at < %(end)s AND outcome <> %(recorded)s
+FROM decision WHERE decided_at >= %(start)s AND decided_at < %(end)s AND outcome <> %(recorded)s AND latency > 0
 GROUP BY 1, 2, 3
 """
 
