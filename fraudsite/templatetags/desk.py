@@ -14,7 +14,7 @@ from django import template
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from alerts.live import amount_text
 from alerts.live import band as band_of
@@ -72,7 +72,7 @@ def band(score: int | None) -> str:
 def score(value: int | None) -> SafeString:
     """A score with its bar, e.g. 968 with a critical bar; a missing score reads as a dash."""
     if value is None or value < 0:
-        return format_html('<span class="d-score"><b>–</b><span class="d-sr">no score</span></span>')
+        return mark_safe('<span class="d-score"><b>–</b><span class="d-sr">no score</span></span>')
     return format_html(
         '<span class="d-score"><b>{}</b><svg viewBox="0 0 36 6" role="img" aria-label="{}">'
         '<rect class="d-track" width="36" height="6" rx="3"/>'
