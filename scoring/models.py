@@ -21,6 +21,7 @@ SCREENINGS = 64  # a decision's id is its transaction's id times this, plus the 
 
 BAND = CodeTable("band", ["low", "challenge", "review", "decline"])
 DEGRADED = CodeTable("degraded", ["model_unavailable", "model_off", "failed_twice"])
+BASIS = CodeTable("basis", ["allow_list", "block_list"])  # what decided instead of the score; 0 = nothing did
 LOG_KIND = CodeTable("log_kind", ["judged", "profiled", "label", "epoch"])
 
 
@@ -257,6 +258,8 @@ class Decision(models.Model):
     band = models.SmallIntegerField(help_text="Index into BAND; by score alone.")
     degraded = models.SmallIntegerField(default=0, help_text="Index into DEGRADED; 0 = in full.")
     kernel_version = models.SmallIntegerField()
+    basis = models.SmallIntegerField(default=0, help_text="Index into BASIS; 0 = model, rules and policy.")
+    list_hits = models.BinaryField(default=b"", help_text="Ids of the list entries hit: int64, little-endian.")
     rule_hits = models.BinaryField(help_text="One byte for each rule of the release, in its order.")
     features = models.BinaryField(help_text="float32, little-endian, in the order of the kernel version.")
 

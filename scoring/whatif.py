@@ -239,9 +239,9 @@ def _rates(totals: dict[str, int], days: float) -> dict[str, Any]:
         "alerts_a_day": round(alerts / days, 6),
         "missed": totals["fraud"] - totals["caught"],
         "missed_value": totals["fraud_value"] - totals["caught_value"],
-        "precision": round(totals["caught"] / decided, 4) if decided else None,
-        "recall": round(totals["caught"] / totals["fraud"], 4) if totals["fraud"] else None,
-        "value_recall": round(totals["caught_value"] / totals["fraud_value"], 4) if totals["fraud_value"] else None,
+        "precision": totals["caught"] / decided if decided else None,
+        "recall": totals["caught"] / totals["fraud"] if totals["fraud"] else None,
+        "value_recall": totals["caught_value"] / totals["fraud_value"] if totals["fraud_value"] else None,
     }
 
 

@@ -7,6 +7,8 @@ fixed-width columns that judging needs (0, NaN or `ABSENT` = not sent), so that 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -17,6 +19,7 @@ from transactions.fields import CodeField
 
 ABSENT = -(2**63)  # a bigint that was not sent
 ABSENT_DAY = -(2**31)  # a date that was not sent; other days count from 2000-01-01
+NO_MOMENT = datetime(2000, 1, 1, tzinfo=UTC)  # a time that was not sent
 
 
 class Lane(models.Model):
@@ -117,11 +120,18 @@ class Transaction(models.Model):
     merchant = models.BigIntegerField(default=0)
     terminal = models.BigIntegerField(default=0)
     counterparty = models.BigIntegerField(default=0)
+    original = models.BigIntegerField(
+        default=0, help_text="Id of the kept payment that this one clears, refunds or reverses; 0 = none known then."
+    )
+    original_at = models.DateTimeField(default=NO_MOMENT, help_text="When that one happened.")
+    ip_high = models.BigIntegerField(default=0, help_text="The IP address as 128 bits (IPv4 mapped), for networks.")
+    ip_low = models.BigIntegerField(default=0)
     client = models.IntegerField()
     import_job = models.IntegerField(default=0, help_text="The import that brought it; 0 = sent live.")
     customer_since = models.IntegerField(default=ABSENT_DAY, help_text="Days since 2000-01-01.")
     account_opened = models.IntegerField(default=ABSENT_DAY, help_text="Days since 2000-01-01.")
     session_age = models.IntegerField(default=-1, help_text="Seconds from the start of the session to the payment.")
+    bin = models.IntegerField(default=0, help_text="The card's BIN, six or eight digits as a number; 0 = not sent.")
     lat = models.FloatField(default=float("nan"))
     lon = models.FloatField(default=float("nan"))
     lane = models.SmallIntegerField()

@@ -19,6 +19,8 @@ CREATE TABLE decision (
     band smallint NOT NULL,
     degraded smallint NOT NULL,
     kernel_version smallint NOT NULL,
+    basis smallint NOT NULL DEFAULT 0,
+    list_hits bytea NOT NULL DEFAULT '',
     rule_hits bytea NOT NULL,
     features bytea NOT NULL,
     PRIMARY KEY (id),
