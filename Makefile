@@ -1,7 +1,7 @@
 # The two commands: `make run` (the whole desk) and `make test`. They need nothing but make and Python 3.11 or newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format reset venv dev pin
+.PHONY: help run test lint format reset bench venv dev pin chaos
 
 # The first Python that is new enough; each is tried, because a version manager's shim may exist and not work.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
@@ -18,6 +18,9 @@ run: venv ## Start the desk (PORT=8000, HOST=localhost); Ctrl-C stops it
 test: dev ## Run all tests
 	@exec $(VENV_PYTHON) -m pytest $(ARGS)
 
+chaos: dev ## Kill random processes under live traffic and check every promise (ARGS="--kills 200 --payments 200000")
+	@exec $(VENV_PYTHON) -m benchmarks.chaos $(ARGS)
+
 lint: dev ## Run the checkers
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
@@ -27,6 +30,9 @@ lint: dev ## Run the checkers
 format: dev ## Format the code
 	$(VENV_PYTHON) -m ruff check --fix .
 	$(VENV_PYTHON) -m ruff format .
+
+bench: venv ## Measure everything on own servers (QUICK=1: minutes instead of hours; ARGS="--only decisions")
+	@exec $(VENV_PYTHON) -m benchmarks $(ARGS)
 
 reset: venv ## Wipe the local data (refused while the desk runs)
 	@exec $(VENV_PYTHON) -m fraudsite.supervisor reset

@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from alerts import live
 from alerts.models import Alert
+from transactions import tally
 from transactions.models import Lane
 
 HEARTBEAT = 3.0  # seconds; browsers call a line dead after 8 without one
@@ -46,6 +47,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         self.pulse: asyncio.Task[None] | None = None
         self.following = False
         self.open = True
+        self.counted = False
         await self.accept()  # a browser learns the close code only of an accepted socket
         if code := await self.refusal():
             await self.close(code)
@@ -58,9 +60,14 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         except live.LOST:
             await self.close(TRY_LATER)
         else:
+            self.counted = True
+            tally.move("websocket_connections", 1)
             self.pulse = asyncio.create_task(self.beat())
 
     async def disconnect(self, code: int) -> None:
+        if self.counted:
+            self.counted = False
+            tally.move("websocket_connections", -1)
         if self.pulse:
             self.pulse.cancel()
         await self.leave()
@@ -136,6 +143,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         if fresh and self.open:
             self.cursor[lane_id] = fresh[-1]["seq"]
             await self.send_json({"type": "alerts", "lane": lane_id, "alerts": fresh})
+            tally.add("websocket_messages", kind="alerts")
 
     async def alerts_raised(self, event: dict[str, Any]) -> None:
         """A push. If it does not follow on what was sent, one was missed: then the rows tell."""
@@ -149,6 +157,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         """The sampled stream of all decisions."""
         if self.open:
             await self.send_json({**event, "type": "sample"})
+            tally.add("websocket_messages", kind="sample")
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
         try:

@@ -26,6 +26,7 @@ SPAN = timedelta(hours=5)
 BIN = timedelta(minutes=10)
 RULE_SAMPLE = 1000  # alerts of the last hour whose rules are counted
 SILENT = timedelta(seconds=30)  # a lane that has not been heard of for so long is shown as silent
+ENDED = "stopped"  # what an owner says when it ends in good order
 STALE = 5  # seconds that the page's figures may be old
 
 
@@ -119,8 +120,8 @@ def lanes() -> list[dict[str, Any]]:
     return [
         {
             "name": status.lane.name,
-            "state": "silent" if now - status.seen_at > SILENT else status.state,
-            "silent": now - status.seen_at > SILENT,
+            "state": status.state if status.state == ENDED or now - status.seen_at <= SILENT else "silent",
+            "silent": status.state == ENDED or now - status.seen_at > SILENT,
             "degraded": status.degraded,
             "seen_at": status.seen_at,
         }

@@ -31,6 +31,7 @@ from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
 
 from alerts.models import Alert
+from transactions import tally
 from transactions.codes import CHANNEL, CURRENCY, EXPONENT, OUTCOME
 from transactions.facts import moment
 
@@ -45,13 +46,19 @@ LATENCIES = 2000  # latencies kept of a tick for its percentiles
 LONGEST = 500  # alerts in one message
 
 BANDS = ((900, "critical"), (700, "high"), (500, "medium"), (0, "low"))
-LOST = (RedisError, OSError, ChannelFull, TimeoutError)  # what a channel layer raises when Valkey is gone or slow
+# What a channel layer raises when Valkey is gone or slow (ValueError: see transactions.ring.GONE).
+LOST = (RedisError, OSError, ValueError, ChannelFull, TimeoutError)
 
 Rows = Mapping[str, tuple[str, Any]]  # columns as `services.alert_rows` builds them
 Batch = tuple[int, int | None, Rows]  # lane, the alert pushed before, alerts
 
 # What was dropped since the process started, by the name of the error.
 dropped: Counter[str] = Counter()
+
+
+def _drop(cause: str) -> None:
+    dropped[cause] += 1
+    tally.add("websocket_dropped", cause=cause)
 
 
 def amount_text(minor: int, currency: str) -> str:
@@ -174,55 +181,66 @@ def alerts_raised(lane_id: int, after: int | None, columns: Rows) -> Iterator[di
         after = part[-1]["seq"]
 
 
+Decided = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # facts, outcomes, scores, latency of a batch
+
+
 class Sample:
-    """What one lane decided since the last tick: counts in full, payments by chance. Due a tick after it began."""
+    """What one lane decided since the last tick: counts in full, payments by chance. Due a tick after it began.
+
+    The lane only hands its batches over; they are counted when the tick is over, by the thread that sends.
+    """
+
+    MOST = 20_000  # batches of a tick; more wait only while Valkey is slow to answer
 
     def __init__(self, since: float, due: float) -> None:
         self.since = since
         self.due = due
-        self.decisions = 0
-        self.outcomes: Counter[int] = Counter()
-        self.latencies: list[np.ndarray] = []
-        self.measured = 0
-        self.shown: list[dict[str, Any]] = []
+        self.batches: list[Decided] = []
 
-    def add(self, facts: np.ndarray, outcomes: np.ndarray, scores: np.ndarray, latency: np.ndarray) -> None:
-        """Count a batch and show a few of it."""
-        self.decisions += len(facts)
-        self.outcomes.update({code: count for code, count in enumerate(np.bincount(outcomes).tolist()) if count})
-        self._measure(latency)
-        self._show(facts, outcomes, scores)
+    def add(self, *batch: np.ndarray) -> None:
+        """Take in a batch."""
+        if len(self.batches) < self.MOST:
+            self.batches.append(batch)  # type: ignore[arg-type]  # four columns
+        else:
+            _drop("sample full")
 
-    def _measure(self, latency: np.ndarray) -> None:
-        """Keep the first latencies of a tick: enough for its percentiles."""
-        wanted = LATENCIES - self.measured
-        if wanted > 0:
-            self.latencies.append(latency[:wanted])
-            self.measured += len(latency[:wanted])
+    def _latencies(self) -> np.ndarray:
+        """The first latencies of the tick in milli-seconds: enough for its percentiles."""
+        kept, measured = [], 0
+        for _, _, _, latency in self.batches:
+            if measured >= LATENCIES:
+                break
+            kept.append(latency[: LATENCIES - measured])
+            measured += len(kept[-1])
+        return np.concatenate(kept) / 1000
 
-    def _show(self, facts: np.ndarray, outcomes: np.ndarray, scores: np.ndarray) -> None:
-        """Reservoir of SHOWN: every payment of the tick has nearly the same chance, and few become Python objects."""
-        for i in random.sample(range(len(facts)), min(SHOWN, len(facts))):
-            if len(self.shown) < SHOWN:
-                self.shown.append(sample_row(facts[i], int(outcomes[i]), int(scores[i])))
-            elif random.random() < len(facts) / self.decisions:
-                self.shown[random.randrange(SHOWN)] = sample_row(facts[i], int(outcomes[i]), int(scores[i]))
+    def _shown(self, starts: np.ndarray, decisions: int) -> list[dict[str, Any]]:
+        """A few payments of the tick, each with the same chance, in the order in which they were decided."""
+        rows = []
+        for chosen in sorted(random.sample(range(decisions), min(SHOWN, decisions))):
+            at = int(np.searchsorted(starts, chosen, side="right")) - 1
+            facts, outcomes, scores, _ = self.batches[at]
+            i = chosen - int(starts[at])
+            rows.append(sample_row(facts[i], int(outcomes[i]), int(scores[i])))
+        return rows
 
     def message(self, lane_id: int, now: float) -> dict[str, Any]:
         """The sample as the browser gets it."""
         seconds = max(now - self.since, 0.001)
-        latencies = np.concatenate(self.latencies) / 1000 if self.latencies else np.zeros(1)
-        p50, p95 = np.percentile(latencies, [50, 95]) if len(latencies) else (0.0, 0.0)
+        ends = np.cumsum([len(batch[0]) for batch in self.batches])
+        decisions = int(ends[-1])
+        counts = np.bincount(np.concatenate([batch[1] for batch in self.batches])).tolist()
+        p50, p95 = np.percentile(self._latencies(), [50, 95])
         return {
             "type": "decisions.sampled",
             "lane": lane_id,
-            "decisions": self.decisions,
+            "decisions": decisions,
             "seconds": round(seconds, 3),
-            "rate": round(self.decisions / seconds, 1),
+            "rate": round(decisions / seconds, 1),
             "p50": round(float(p50), 1),
             "p95": round(float(p95), 1),
-            "outcomes": {OUTCOME.text(code): count for code, count in self.outcomes.items()},
-            "shown": self.shown,
+            "outcomes": {OUTCOME.text(code): count for code, count in enumerate(counts) if count},
+            "shown": self._shown(np.append(0, ends[:-1]), decisions),
         }
 
 
@@ -270,7 +288,7 @@ class Pushes:
             after = self._last.get(lane_id)
             self._last[lane_id] = int(columns["seq"][1][-1])
             if len(self._queue) >= self.WAITING:
-                dropped["queue full"] += 1
+                _drop("queue full")
                 return
             self._queue.append((lane_id, after, columns))
             self._lock.notify()
@@ -282,8 +300,8 @@ class Pushes:
             if lane_id not in self._samples:
                 now = time.monotonic()
                 self._samples[lane_id] = Sample(max(self._ticked.get(lane_id, 0.0), now - TICK), now + TICK)
+                self._lock.notify()
             self._samples[lane_id].add(*batch)
-            self._lock.notify()
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything handed over was pushed or dropped (for tests and for a stopping process)."""
@@ -306,22 +324,29 @@ class Pushes:
         loop = asyncio.new_event_loop()
         while True:
             batches, samples = self._due()
-            pushes = [(ALERTS, push) for batch in batches for push in alerts_raised(*batch)]
-            for group, push in pushes + [(SAMPLES, sample) for sample in samples]:
-                loop.run_until_complete(_send(group, push))
+            for batch in batches:  # alerts first: a sample takes a moment to count
+                for push in alerts_raised(*batch):
+                    loop.run_until_complete(_send(ALERTS, push))
+            for lane_id, sample in samples:
+                loop.run_until_complete(_send(SAMPLES, sample.message(lane_id, time.monotonic())))
             with self._lock:
                 self._busy = False
 
-    def _due(self) -> tuple[list[Batch], list[dict[str, Any]]]:
+    def _due(self) -> tuple[list[Batch], list[tuple[int, Sample]]]:
         """Wait for alerts or for a sample whose tick is over; what is returned is being sent (`_busy`)."""
         with self._lock:
             while not self._queue and not self._ripe():
-                self._lock.wait(TICK / 2 if self._samples else None)
-            self._ticked |= dict.fromkeys(self._ripe(), now := time.monotonic())
-            samples = [self._samples.pop(lane_id).message(lane_id, now) for lane_id in self._ripe()]
+                self._lock.wait(self._rest())
+            ripe = [(lane_id, self._samples.pop(lane_id)) for lane_id in self._ripe()]
+            self._ticked |= dict.fromkeys((lane_id for lane_id, _ in ripe), time.monotonic())
             batches, self._queue = self._queue, []
             self._busy = True
-            return batches, samples
+            return batches, ripe
+
+    def _rest(self) -> float | None:
+        """Seconds until the next sample is due; None while there is none."""
+        dues = [sample.due for sample in self._samples.values()]
+        return max(0.001, min(dues) - time.monotonic()) if dues else None
 
     def _ripe(self) -> list[int]:
         now = time.monotonic()
@@ -337,7 +362,7 @@ async def _send(group: str, push: dict[str, Any]) -> None:
         async with asyncio.timeout(PATIENCE):
             await layer.group_send(group, push)
     except LOST as error:
-        dropped[type(error).__name__] += 1
+        _drop(type(error).__name__)
         log.warning("live push dropped: %s", error, extra={"group": group, "lane": push["lane"]})
 
 

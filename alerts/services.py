@@ -26,14 +26,14 @@ RECENT = timedelta(days=1)  # alerts that are older stay without an explanation
 STOPPED = ("challenge", "review", "decline")
 HELD = OUTCOME.code("review")
 _DECLINE = OUTCOME.code("decline")
-_STOPPED = np.array([OUTCOME.code(text) for text in STOPPED])
+_STOPS = np.isin(np.arange(128), [OUTCOME.code(text) for text in STOPPED])  # by outcome code
 
 Columns = dict[str, tuple[str, Any]]
 
 
 def stopped(outcomes: np.ndarray) -> np.ndarray:
     """Which decisions raise an alert: a mask of shape (n,) over outcome codes."""
-    return np.isin(outcomes, _STOPPED)
+    return _STOPS[outcomes]
 
 
 def severity(scores: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
@@ -101,26 +101,34 @@ def unexplained(limit: int, *, within: timedelta = RECENT) -> list[Alert]:
 
 def explain(*, limit: int = 200) -> int:
     """Compute and freeze what is owed, newest first; returns how many were explained. Safe to run twice."""
-    rows = [row for alert in unexplained(limit) if (row := explanation(alert))]
+    due: dict[int, list[Alert]] = {}
+    for alert in unexplained(limit):
+        due.setdefault(alert.decision.release_id, []).append(alert)
+    rows = [row for release_id, alerts in due.items() for row in explanations(release_id, alerts)]
     AlertExplanation.objects.bulk_create(rows, ignore_conflicts=True)
     return len(rows)
 
 
-def explanation(alert: Alert) -> AlertExplanation | None:
-    """What the model of its release contributed to an alert, from the decision's stored vector (unsaved).
+def explanations(release_id: int, alerts: Sequence[Alert]) -> list[AlertExplanation]:
+    """What the model of one release contributed to its alerts, from the decisions' stored vectors (unsaved).
 
-    None while the model cannot be loaded, or where the vector is of a kernel that this software no longer has.
+    None for an alert while the model cannot be loaded, or whose vector is of a kernel that this software no longer has.
     """
-    judge = releases.assemble(alert.decision.release_id)
-    if judge.scorer is None or len(alert.decision.features) != N_FEATURES * 4:
-        log.warning("alert stays unexplained", extra={"alert": alert.pk, "release": judge.release_id})
-        return None
-    vector = np.frombuffer(alert.decision.features, "<f4")
-    told = reasons.contributions(judge.scorer, vector, currency=judge.currency)
-    return AlertExplanation(
-        alert=alert,
-        base=told.base,
-        margin=told.margin,
-        contributions=told.contributions,
-        model_version=judge.model_version,
-    )
+    judge = releases.assemble(release_id)
+    fit = [alert for alert in alerts if judge.scorer and len(alert.decision.features) == N_FEATURES * 4]
+    if len(fit) < len(alerts):
+        log.warning("alerts stay unexplained", extra={"alerts": len(alerts) - len(fit), "release": release_id})
+    if not fit:
+        return []
+    vectors = np.frombuffer(b"".join(bytes(alert.decision.features) for alert in fit), "<f4").reshape(len(fit), -1)
+    told = reasons.contributions_of(judge.scorer, vectors, currency=judge.currency)
+    return [
+        AlertExplanation(
+            alert=alert,
+            base=each.base,
+            margin=each.margin,
+            contributions=each.contributions,
+            model_version=judge.model_version,
+        )
+        for alert, each in zip(fit, told, strict=True)
+    ]

@@ -1,17 +1,15 @@
 """A bank's own history goes in beside live traffic: payments with foreign column names, their labels, the epoch.
 
-    .venv/bin/python benchmarks/history.py [--rows 1000000] [--labelled 0.01] [--per-second 5]
+    python -m benchmarks.history [--rows 1_000_000] [--labelled 0.01] [--per-second 5]
 
-Starts a whole desk of its own in a temporary folder. Prints wall time, CPU per row and peak memory of each command, and
+Starts a whole desk of its own. Prints wall time, CPU per row and peak memory of each command, and
 the latency of live payments (posted by this process) before and during it. The limit beside it: Postgres copying the
 same payments' table once more.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,13 +17,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.client import Address, post
+from benchmarks.ground import Ground
+from benchmarks.kit import QUICK, ROOT, Result, Results, options, say
+from benchmarks.screen import headers
+
 END = 1_760_000_000  # the history ends here, in seconds since 1970
 PAYMENTS = """
 zone = "Europe/Berlin"
@@ -88,113 +88,116 @@ def write_files(folder: Path, rows: int, labels: int) -> None:
 class Traffic(threading.Thread):
     """Posts payments at a rate, one after the other, and notes how each was answered."""
 
-    def __init__(self, desk: Any, per_second: float) -> None:
+    def __init__(self, ground: Ground, per_second: float) -> None:
         super().__init__(daemon=True)
-        self.desk, self.pause, self.answers, self.over = desk, 1 / per_second, [], False
+        self.address = Address.of(f"http://127.0.0.1:{ground.web_port}/api/v1/transactions", headers(ground))
+        self.pause, self.over = 1 / per_second, threading.Event()
+        self.answers: list[tuple[float, float, bool]] = []
 
     def run(self) -> None:
+        """Until `over`."""
+        import msgspec
+
         from transactions import schema
 
         number = 0
-        while not self.over:
+        while not self.over.wait(self.pause):
             number += 1
             payment = schema.example_payment(external_id=f"beside-{os.getpid()}-{number}")
-            began = time.perf_counter()
-            status, answer = self.desk.api("POST", "/api/v1/transactions", payment)
-            took = time.perf_counter() - began
-            self.answers.append((time.monotonic(), took, status, "decision" in answer))
-            time.sleep(max(0.0, self.pause - took))
+            answer = post(self.address, [self.address.request(msgspec.json.encode(payment))], concurrency=1)
+            for took in answer.latencies:
+                self.answers.append((time.monotonic(), took, bool(answer.decided)))
 
-    def report(self, name: str, since: float) -> None:
+    def report(self, since: float) -> Result:
         """Median and 95th percentile of the answers since `since`, and how many were not decisions."""
         found = [each for each in self.answers if each[0] >= since]
         times = sorted(each[1] * 1000 for each in found)
-        if len(times) < 2:
-            return
-        undecided = sum(not each[3] for each in found)
-        p95 = times[int(0.95 * (len(times) - 1))]
-        print(
-            f"{name:30} live p50 {statistics.median(times):6.1f} ms, p95 {p95:6.1f} ms,"
-            f" {len(times)} posted, {undecided} not decided at once"
-        )
+        if not times:
+            return {"p50": None, "p95": None, "posted": 0, "undecided": 0}
+        return {
+            "p50": round(statistics.median(times), 2),
+            "p95": round(times[int(0.95 * (len(times) - 1))], 2),
+            "posted": len(times),
+            "undecided": sum(not each[2] for each in found),
+        }
 
 
-def run(desk: Any, traffic: Traffic, rows: int, *arguments: str) -> float:
-    """Run a manage.py command beside the traffic and print what it cost; its wall time."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "VALKEY_URL")}
+def run(traffic: Traffic, rows: int, *arguments: str) -> Result:
+    """Run a manage.py command beside the traffic; what it cost."""
+    say(f"{arguments[0]} …")
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=environment | {"FRAUD_STATE": str(desk.state)},
-        stdout=subprocess.DEVNULL,
-    )
+    process = subprocess.Popen([sys.executable, "manage.py", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
     _, code, usage = os.wait4(process.pid, 0)
-    took, cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
-    print(
-        f"{arguments[0]:30} {took:6.1f} s, CPU {1e6 * cpu / rows:5.1f} µs a row,"
-        f" peak {usage.ru_maxrss / 1024:5.0f} MiB, exit {code}"
-    )
-    traffic.report("  beside it", began)
-    return took
+    process.returncode = os.waitstatus_to_exitcode(code)
+    if process.returncode:
+        raise SystemExit(f"{arguments[0]} ended with {process.returncode}")
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "per_second": round(rows / (time.monotonic() - began)),
+        "cpu_us_of_command": round(1e6 * (usage.ru_utime + usage.ru_stime) / rows, 1),
+        "peak_mib": round(usage.ru_maxrss / 1024),
+        "live_beside_ms": traffic.report(began),
+    }
 
 
 def main() -> None:
-    """Start a desk, measure, take everything away."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    """Start a desk, post, import, build, take everything away."""
+    parser = options(__doc__, runs=1)
+    parser.add_argument("--rows", type=int, default=20_000 if QUICK else 1_000_000)
     parser.add_argument("--labelled", type=float, default=0.01, help="Share of the payments with a label.")
     parser.add_argument("--per-second", type=float, default=5.0)
-    options = parser.parse_args()
-    os.environ |= {"FRAUD_MODE": "demo", "DJANGO_SETTINGS_MODULE": "fraudsite.settings"}
-    folder = Path(tempfile.mkdtemp(prefix="fraud-desk-bench-"))
-    try:
-        measure(folder, options.rows, int(options.rows * options.labelled), options.per_second)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    asked = parser.parse_args()
+    results = Results("history", asked)
+    with tempfile.TemporaryDirectory() as name, Ground(asked.state, small=asked.small) as ground:
+        folder, labels = Path(name), int(asked.rows * asked.labelled)
+        write_files(folder, asked.rows, labels)
+        ground.start()
+        measure(ground, results, folder, asked.rows, labels, asked.per_second)
+    results.finish()
 
 
-def measure(folder: Path, rows: int, labels: int, per_second: float) -> None:
-    """Write the files, start the desk, post, import, build."""
-    write_files(folder, rows, labels)
-    from tests import running
+def measure(ground: Ground, results: Results, folder: Path, rows: int, labels: int, per_second: float) -> None:
+    """The three commands, beside traffic, and the limit."""
+    traffic, accounts = Traffic(ground, per_second), ground.accounts()
+    traffic.start()
+    time.sleep(4 if QUICK else 20)
+    results.add("nothing beside", {"live_ms": traffic.report(0)})
+    total = 0.0
+    for count, kind in ((rows, "transactions"), (labels, "labels")):
+        file = folder / ("payments" if kind == "transactions" else kind)
+        found = run(traffic, count, f"import_{kind}", f"{file}.csv", "--mapping", f"{file}.toml")
+        results.add(f"import_{kind}", found)
+        total += found["seconds"]
+    found = run(traffic, rows, "build_epoch", "main")
+    results.add("build_epoch", found)
+    total += found["seconds"]
+    traffic.over.set()
+    traffic.join(30)
+    copied = copy_again(rows)
+    results.add(
+        "all three",
+        {
+            "seconds": round(total, 1),
+            "per_second": round(rows / total),
+            "cpu_us": accounts.each(rows),
+            "copied_alone_seconds": round(copied, 1),
+            "ratio_to_copying": round(total / copied, 1),
+        },
+    )
+    say(ground.manage("verify", "--replay").splitlines()[-1])
 
-    desk = running.start(folder / "state")
-    try:
-        os.environ |= {"FRAUD_STATE": str(desk.state)}
-        import django
 
-        from fraudsite import embedded
-
-        embedded.provide(desk.state)
-        django.setup()
-        traffic = Traffic(desk, per_second)
-        traffic.start()
-        time.sleep(20)
-        traffic.report("nothing else running", 0)
-        total = 0.0
-        for count, kind in ((rows, "transactions"), (labels, "labels")):
-            file = folder / ("payments" if kind == "transactions" else kind)
-            total += run(desk, traffic, count, f"import_{kind}", f"{file}.csv", "--mapping", f"{file}.toml")
-        total += run(desk, traffic, rows, "build_epoch", "main")
-        traffic.over = True
-        print(f"{'all three':30} {total:6.1f} s; the promise is 300 s for a million")
-        copy_again(rows)
-        print(desk.manage("verify", "--replay"))
-    finally:
-        desk.stop()
-
-
-def copy_again(rows: int) -> None:
-    """The limit: Postgres copying the stored payments into an empty table of the same columns."""
+def copy_again(rows: int) -> float:
+    """The limit: Postgres copying the stored payments into an empty table of the same columns; seconds."""
     from django.db import connection
 
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE copied (LIKE transaction INCLUDING INDEXES)")
         began = time.monotonic()
         cursor.execute("INSERT INTO copied SELECT * FROM transaction ORDER BY id DESC LIMIT %s", [rows])
-        print(f"{'the same payments copied':30} {time.monotonic() - began:6.1f} s inside Postgres, one table of three")
+        took = time.monotonic() - began
         cursor.execute("DROP TABLE copied")
+    return took
 
 
 if __name__ == "__main__":

@@ -237,6 +237,7 @@ def _why(case: Case, alerts: list[dossier.Flagged], chosen: dossier.Flagged) -> 
         "money": dossier.money(alerts),
         "at_risk": dossier.at_risk(case, alerts),
         "gauge": dossier.gauge(chosen),
+        "again": dossier.judged_again(chosen),
         "facts": factsheet.facts(payment, chosen.document, then, words),
         "past": then,
         "others": [each for each in alerts if each is not chosen],

@@ -10,9 +10,10 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from alerts.live import amount_text
@@ -21,11 +22,13 @@ from cases.closing import resolution_of
 from cases.models import Case, CaseAlert
 from cases.workflow import LABEL, RESOLUTION
 from scoring import reasons
-from scoring.models import DEGRADED
+from scoring.models import DEGRADED, SCREENINGS, Decision
 from scoring.registry import to_score
+from scoring.screening import histories
 
 MOST_ALERTS = 50  # shown of one case; the others are counted
 TOP_FACTORS = 7
+TOUCHING = 90  # points of score: figures nearer to each other would touch on the narrowest gauge
 BAR, ZERO = 110, 30  # a bar's length and where its zero stands, in units of the drawing (0 0 140 10)
 
 
@@ -49,6 +52,7 @@ class Flagged:
     row: CaseAlert
     alert: Alert
     rules: list[Evidence] = field(default_factory=list)
+    listed: list[Evidence] = field(default_factory=list)
     factors: list[Evidence] = field(default_factory=list)
     factors_sum: str = ""
     features: list[Evidence] = field(default_factory=list)
@@ -109,13 +113,20 @@ class Flagged:
 
 def rows_of(case: Case) -> QuerySet[CaseAlert]:
     """The case's alerts with all that is shown of them, in one statement; the newest first."""
-    return case.case_alerts.select_related(
-        "alert__decision__release__model",
-        "alert__decision__release__policy",
-        "alert__transaction__detail",
-        "alert__transaction__resolution",
-        "alert__explanation",
-    ).order_by("-alert__seq")[:MOST_ALERTS]
+    later = Decision.objects.filter(
+        pk__gt=OuterRef("alert__decision_id"), pk__lt=(OuterRef("alert_id") + 1) * SCREENINGS
+    )
+    return (
+        case.case_alerts.annotate(was_judged_again=Exists(later))
+        .select_related(
+            "alert__decision__release__model",
+            "alert__decision__release__policy",
+            "alert__transaction__detail",
+            "alert__transaction__resolution",
+            "alert__explanation",
+        )
+        .order_by("-alert__seq")[:MOST_ALERTS]
+    )
 
 
 def flagged(case: Case) -> list[Flagged]:
@@ -126,6 +137,7 @@ def flagged(case: Case) -> list[Flagged]:
 def _flagged(row: CaseAlert) -> Flagged:
     shown = Flagged(row, row.alert)
     shown.rules = rule_hits(row.alert)
+    shown.listed = [_listed(each) for each in row.alert.reasons if each.get("source") == "list"]
     if shown.explained:
         shown.factors, shown.features, shown.factors_sum = factors(row.alert)
     return shown
@@ -143,10 +155,16 @@ def rule_hits(alert: Alert) -> list[Evidence]:
     return [_rule(hit, most) for hit in hits]
 
 
+def _listed(reason: dict[str, Any]) -> Evidence:
+    """A list entry that the payment hit; what the list does stands in its kind."""
+    return Evidence(text=reason["text"], source=(reason["code"].replace("_", " ").lower(),))
+
+
 def _rule(hit: dict[str, Any], most: float) -> Evidence:
     weight = hit.get("weight", 0)
     shadow = hit.get("mode") == "shadow"
-    seen = ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in (hit.get("values") or {}).items())
+    values = (hit.get("values") or {}).items()  # of an alert from before values were kept in words
+    seen = " · ".join(hit.get("said") or [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values])
     source = [
         f"{hit.get('rule', '')} v{hit.get('version', '')}",
         seen,
@@ -266,10 +284,19 @@ def gauge(each: Flagged) -> Gauge | None:
     ]
     marks = [
         {"x": f"{edge / 10:.1f}%", "text": edge, "anchor": "start" if not edge else "middle"}
-        for edge in sorted({*edges[:4]})
+        for edge in _apart(edges[:4], edges[place])
     ]
     words = f"{names[place]} band, from {edges[place]}" if place else "below every threshold"
     return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words)
+
+
+def _apart(edges: list[int], first: int) -> list[int]:
+    """The edges whose figures do not touch on the gauge: `first` for certain, then 0, then the others from above."""
+    kept = [first]
+    for edge in [0, *reversed(edges)]:
+        if all(abs(edge - other) >= TOUCHING for other in kept):
+            kept.append(edge)
+    return sorted(kept)
 
 
 _MONEY = re.compile(r"[\d,.]*\d [A-Z]{3}\b")
@@ -373,6 +400,17 @@ def for_script(alerts: list[Flagged]) -> dict[str, Any]:
             for each in alerts
         ],
     }
+
+
+def judged_again(each: Flagged) -> list[dict[str, Any]]:
+    """Later decisions of the payment, with the reasons of their requests; the alert stays what it was."""
+    if not getattr(each.row, "was_judged_again", False):
+        return []
+    later = histories([each.alert.pk]).get(each.alert.pk, [])
+    mine = each.alert.decision.screening
+    return [
+        told | {"decided_at": datetime.fromisoformat(told["decided_at"])} for told in later if told["screening"] > mine
+    ]
 
 
 def hold_words(each: Flagged) -> str:

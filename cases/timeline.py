@@ -34,10 +34,11 @@ BRANCHES = {
   SELECT p.occurred_at AS at, 'payment' AS kind, p.id AS ref, jsonb_build_object(
       'amount', p.amount, 'currency', p.currency, 'channel', p.channel, 'type', p.type, 'outcome', d.outcome,
       'score', d.score, 'resolution', h.resolution, 'by', h.source, 'held', a.hold_until, 'case', c.case_id,
-      'merchant', x.document #>> '{merchant,name}', 'payee', x.document #>> '{counterparty,id}') AS data
+      'merchant', x.document::jsonb #>> '{merchant,name}', 'payee', x.document::jsonb #>> '{counterparty,id}') AS data
     FROM (SELECT * FROM recent WHERE (occurred_at, 'payment', id) < (%(at)s, %(kind)s, %(ref)s)
            ORDER BY occurred_at DESC, id DESC LIMIT %(limit)s) p
-    LEFT JOIN decision d ON d.id = p.id * 64 + 1
+    LEFT JOIN LATERAL (SELECT l.outcome, l.score FROM decision l WHERE l.id BETWEEN p.id * 64 + 1 AND p.id * 64 + 63
+                        ORDER BY l.id DESC LIMIT 1) d ON true
     LEFT JOIN transaction_detail x ON x.id = p.id
     LEFT JOIN alert a ON a.id = p.id
     LEFT JOIN case_alert c ON c.alert_id = p.id

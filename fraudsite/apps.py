@@ -28,11 +28,13 @@ class FraudsiteConfig(AppConfig):
     def ready(self) -> None:
         """Hang the upper floors' functions into the lower ones."""
         from fraudsite import answering
+        from scoring.screening import asked
         from transactions import answers
         from transactions.signals import rang
 
-        answers.provide(judge_now=answering.judge_now, find=answering.find)
+        answers.provide(judge_now=answering.judge_now, find=answering.find, count=answering.count)
         rang.connect(pass_on, dispatch_uid="fraudsite.pass_on")
+        asked.connect(wake_rescreening, dispatch_uid="fraudsite.wake_rescreening")
 
 
 def pass_on(*, lane_id: int, first_id: int, last_id: int, kind: str = "payments", **kwargs: Any) -> None:
@@ -45,3 +47,10 @@ def pass_on(*, lane_id: int, first_id: int, last_id: int, kind: str = "payments"
             doorbell.ring("scoring.run_lane", lane_id, queue=f"lane.{lane_id}")
     except ring.RingGone as error:
         log.info("nobody was told of %s to %s: %s", first_id, last_id, error)
+
+
+def wake_rescreening(**kwargs: Any) -> None:
+    """Have a worker look for re-screenings soon; the clock would find them too."""
+    from fraudsite import doorbell
+
+    doorbell.ring("scoring.rescreen")

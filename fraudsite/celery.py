@@ -24,10 +24,11 @@ app.autodiscover_tasks()
 app.autodiscover_tasks(related_name="training_tasks")
 app.set_default()
 
-BACK_OFF_SECONDS = (0.5, 1, 2, 5, 10)
+BACK_OFF_SECONDS = (0.5, 1, 2, 5, 10)  # after an error
+STAND_BY_SECONDS = 0.5  # between looks whether the lane's owner has gone
 STOP_SECONDS = 3.0  # for the lane's last claim and its snapshot
 _stop = threading.Event()
-_lanes: list[threading.Thread] = []
+_lanes: dict[int, threading.Thread] = {}
 
 
 @setup_logging.connect
@@ -44,8 +45,13 @@ def start_lane(**kwargs: object) -> None:
     lane = os.environ.get("FRAUD_LANE")
     if lane:
         thread = threading.Thread(target=_run_lane, args=(int(lane),), name=f"lane-{lane}", daemon=True)
-        _lanes.append(thread)
+        _lanes[int(lane)] = thread
         thread.start()
+
+
+def runs_here(lane_id: int) -> bool:
+    """Whether this process runs the lane, or stands by to, in a thread of its own."""
+    return lane_id in _lanes
 
 
 @worker_process_init.connect
@@ -65,12 +71,15 @@ def stop_lane(**kwargs: object) -> None:
 @worker_shutdown.connect
 def wait_for_lane(**kwargs: object) -> None:
     """Give the lane a moment to write its snapshot and give up its lock in good order."""
-    for thread in _lanes:
+    for thread in _lanes.values():
         thread.join(STOP_SECONDS)
 
 
 def _run_lane(lane_id: int) -> None:
-    """Own the lane until shutdown; whatever ends it (a lost session, a rebuilt server) is met by starting again."""
+    """Own the lane until shutdown; whatever ends it (a lost session, a rebuilt server) is met by starting again.
+
+    A lane that somebody else owns is no failure: this scorer stands by, and takes over as soon as the owner has gone.
+    """
     from fraudsite import pipeline
 
     failures = 0
@@ -78,7 +87,9 @@ def _run_lane(lane_id: int) -> None:
         started = time.monotonic()
         try:
             pipeline.run(lane_id, until=_stop)
+            failures, pause = 0, STAND_BY_SECONDS
         except Exception:  # the lane's last line of defence: log, wait, own it again
             log.exception("lane %s stopped", lane_id)
-        failures = 0 if time.monotonic() - started > 60 else failures + 1
-        _stop.wait(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)])
+            failures = 0 if time.monotonic() - started > 60 else failures + 1
+            pause = BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS) - 1)]
+        _stop.wait(pause)

@@ -24,7 +24,9 @@ from alerts import charts
 from alerts.desk import BIN, floor, lanes, remembered
 from alerts.models import Alert
 from cases.models import Case
+from fraudsite import degrading
 from scoring.models import LaneCursor, decision_id
+from scoring.switches import pulled_everywhere
 from transactions.codes import OUTCOME
 
 STALE = 5  # seconds that figures may be old
@@ -44,6 +46,7 @@ SELECT date_bin('10 minutes', decided_at, %(start)s) AS bin, outcome,
        CASE WHEN score < 0 THEN NULL ELSE least(score / 50, 19) END AS score_bin,
        count(*), count(*) FILTER (WHERE degraded <> 0)
 FROM decision WHERE decided_at >= %(start)s AND decided_at < %(end)s AND outcome <> %(recorded)s AND latency > 0
+  AND screening = 1
 GROUP BY 1, 2, 3
 """
 
@@ -60,7 +63,8 @@ Bin = dict[str, Any]  # {"outcomes": {text: n}, "scores": [n] * SCORE_BINS, "deg
 def context(request: HttpRequest) -> dict[str, Any]:
     """What templates/desk/dashboard.html shows to this reader."""
     user: Any = request.user
-    shown: dict[str, Any] = {"as_of": timezone.now(), "lanes": lanes()}
+    shown: dict[str, Any] = {"as_of": timezone.now(), "lanes": lanes(), "pulled": pulled_everywhere()}
+    shown["degraded"] = degrading.found()
     if user.has_perm("scoring.view_decision"):
         shown |= decisions()
     if user.has_perm("alerts.view_alert"):

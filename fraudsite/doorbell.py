@@ -53,7 +53,7 @@ class Ringer:
             bell = self._next()
             try:
                 app.send_task(bell.task, bell.args, queue=bell.queue, expires=EXPIRES_SECONDS, retry=False)
-            except (OperationalError, RedisError, OSError) as error:
+            except (OperationalError, RedisError, OSError, ValueError) as error:  # ValueError: see ring.GONE
                 log.warning("bell %s was not rung: %s", bell.task, type(error).__name__)
 
     def _next(self) -> Bell:

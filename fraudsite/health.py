@@ -1,12 +1,12 @@
 """Probes and figures for machines: is the process alive, may it get traffic, how does the house do.
 
 `/livez` touches nothing but the process, or a database outage would restart everything. `/readyz` fails only for what
-makes every request fail: the database and its migrations; Valkey and the model are reported. Probes come from
+makes every request fail: the database and its migrations; all else is reported (`degrading.py`). Probes come from
 orchestrators without a sign-in and with any Host header, so a middleware answers them before all others.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from secrets import compare_digest
 
 import redis
@@ -14,17 +14,12 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from django_prometheus.exports import ExportToDjangoView
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 log = logging.getLogger(__name__)
 
 OK, FAILED = "ok", "failed"
 FATAL = ("database", "migrations")
-LANE_SILENCE_SECONDS = 60
 _migrated = False
 
 
@@ -64,6 +59,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Prometheus text for whoever sits on this machine (not: came through the proxy) or sends METRICS_TOKEN."""
     if not _may_read_metrics(request):
         return HttpResponse(status=404)
+    from fraudsite import metrics as _registered  # noqa: F401  # at the first scrape: a probe must not load the house
+
     return ExportToDjangoView(request)
 
 
@@ -83,6 +80,8 @@ def check_all() -> dict[str, str]:
         "valkey": _check(_valkey),
         "scorer": "unknown",
         "model": "unknown",
+        "backlog": "unknown",
+        "rescreening": "unknown",
     }
     if checks["database"] == OK:
         checks["migrations"] = _check(_migrations)
@@ -120,84 +119,18 @@ def _valkey() -> bool:
 
 
 def lane_states() -> dict[str, str]:
-    """How the lanes last spoke of themselves: `scorer` (silent lanes) and `model` (lanes that judge by rules alone)."""
+    """How the lanes do: `scorer`, `model`, `backlog` and `rescreening`, each "ok" or the word of what is degraded."""
+    from fraudsite import degrading
     from scoring.models import LaneStatus
 
-    now = timezone.now()
-    rows = list(LaneStatus.objects.values_list("lane_id", "seen_at", "degraded"))
-    silent = [lane for lane, seen_at, _ in rows if (now - seen_at).total_seconds() > LANE_SILENCE_SECONDS]
-    degraded = [lane for lane, _, cause in rows if cause not in {"", "no_ring"}]
-    return {
-        "scorer": OK if rows and not silent else "silent",
-        "model": OK if rows and not degraded else "degraded",
+    heard = LaneStatus.objects.exists()
+    checks = {
+        "scorer": OK if heard else "silent",
+        "model": OK if heard else "unknown",
+        "backlog": OK,
+        "rescreening": OK,
     }
-
-
-class DeskFigures(Collector):
-    """Business gauges, read from the database at the scrape: one exporter, whichever process is asked."""
-
-    def describe(self) -> list[Metric]:
-        """Nothing in advance: registration must not touch the database."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Yields the families; none when the database is away (the scrape still shows the process's own figures)."""
-        try:
-            yield from (family() for family in (lane_positions, lane_silence, open_cases, oldest_cases))
-        except DatabaseError as error:
-            log.warning("no figures: %s", type(error).__name__)
-
-
-def lane_positions() -> Metric:
-    """`fraud_lane_log_total`: payments and labels taken in by each lane, ever."""
-    from scoring.models import LaneCursor
-
-    family = CounterMetricFamily(
-        "fraud_lane_log", "Log rows of the lane: payments and labels taken in.", labels=["lane"]
-    )
-    for lane, seq in LaneCursor.objects.values_list("lane__name", "seq"):
-        family.add_metric([lane], seq)
-    return family
-
-
-def lane_silence() -> Metric:
-    """`fraud_lane_seen_age_seconds`: how long ago the lane's owner last spoke."""
-    from scoring.models import LaneStatus
-
-    family = GaugeMetricFamily(
-        "fraud_lane_seen_age_seconds", "Seconds since the lane's owner reported.", labels=["lane"]
-    )
-    now = timezone.now()
-    for lane, seen_at in LaneStatus.objects.values_list("lane__name", "seen_at"):
-        family.add_metric([lane], (now - seen_at).total_seconds())
-    return family
-
-
-def open_cases() -> Metric:
-    """`fraud_cases_open` by queue and status."""
-    from django.db.models import Count
-
-    from cases.models import Case
-
-    family = GaugeMetricFamily("fraud_cases_open", "Cases not closed.", labels=["queue", "status"])
-    rows = Case.objects.exclude(status=Case.Status.CLOSED).values_list("queue__name", "status")
-    for queue, status, count in rows.annotate(count=Count("id")).order_by():
-        family.add_metric([queue, status], count)
-    return family
-
-
-def oldest_cases() -> Metric:
-    """`fraud_case_oldest_open_age_seconds` by queue."""
-    from django.db.models import Min
-
-    from cases.models import Case
-
-    family = GaugeMetricFamily("fraud_case_oldest_open_age_seconds", "Age of the oldest open case.", labels=["queue"])
-    now = timezone.now()
-    rows = Case.objects.exclude(status=Case.Status.CLOSED).values_list("queue__name")
-    for queue, opened in rows.annotate(opened=Min("opened_at")).order_by():
-        family.add_metric([queue], (now - opened).total_seconds())
-    return family
-
-
-REGISTRY.register(DeskFigures())
+    for each in degrading.found():
+        if each.check in checks and checks[each.check] == OK:
+            checks[each.check] = each.word
+    return checks

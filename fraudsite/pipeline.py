@@ -18,21 +18,22 @@ from typing import Any
 import msgspec
 import numpy as np
 import psycopg2
+import psycopg2.errors
 from django.db import InterfaceError, OperationalError, connection, connections
 
 from alerts import live
 from alerts.services import alert_rows, stopped
-from fraudsite import doorbell
+from fraudsite import doorbell, metrics
 from fraudsite.answering import decision_object, find, judge_now
 from fraudsite.reporting import Report
 from scoring import epochs, features, releases
-from scoring.lanes import Claim, Commit, Lane, LaneLost, LaneTaken, NotNow, own_lane
+from scoring.lanes import LIVE, LOCK_MILLISECONDS, Claim, Commit, KeysHeld, Lane, LaneLost, LaneTaken, NotNow, own_lane
 from scoring.models import LOG_KIND
 from scoring.profiles import LABEL_ROW, Profiles
 from scoring.services import Decisions, decide, decide_unseen, is_judged
-from transactions import binary, ring
+from transactions import binary, few, ring
 from transactions.binary import Column
-from transactions.facts import FACT_COLUMNS, FACTS, blank, micros
+from transactions.facts import FACT_COLUMNS, FACTS, blank, micros, together
 from transactions.services import Inserted, Prepared, insert
 
 __all__ = ["drain", "find", "judge", "judge_now", "run"]
@@ -40,14 +41,23 @@ __all__ = ["drain", "find", "judge", "judge_now", "run"]
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 1.0  # the longest wait for a ring; the lane's session is touched at least this often
-LOCK_MILLISECONDS = 100  # how long the lane waits for a key that another ingest holds
 REST_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # before a lane is owned again after its session was lost
-# The session's fault, not the claim's.
-LOST = (LaneLost, psycopg2.OperationalError, psycopg2.InterfaceError, OperationalError, InterfaceError)
+# The session's or the server's fault, not the claim's.
+LOST = (
+    LaneLost,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    psycopg2.errors.ReadOnlySqlTransaction,
+    OperationalError,
+    InterfaceError,
+)
 JUDGED, PROFILED, LABEL = (LOG_KIND.code(text) for text in ("judged", "profiled", "label"))
 
 FACTS_OF = f"SELECT {', '.join(FACT_COLUMNS)} FROM transaction t WHERE t.lane = %(lane)s"
-UNDECIDED = " AND t.intake = 1 AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1)"
+STILL_LIVE = f" AND t.intake = {LIVE}"
+UNDECIDED = " AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1 OFFSET 0)"
+DECIDED = "SELECT id / 64 FROM decision WHERE id BETWEEN %(first)s * 64 + 1 AND %(last)s * 64 + 1 AND id %% 64 = 1"
+ID = np.dtype([("id", "i8")])
 LABELS_DUE = """
     SELECT l.id, l.transaction_id, l.known_at, l.verdict, l.source FROM label l
      WHERE l.lane = %(lane)s AND l.id = ANY(%(ids)s::bigint[])
@@ -57,20 +67,21 @@ LABELS_DUE = """
          OR EXISTS (SELECT FROM transaction b WHERE b.id = l.transaction_id AND b.import_job = ANY(%(imports)s::int[])))
        AND (l.import_job IS NULL OR NOT (IMPORTED_LABEL))
      ORDER BY l.id""".replace("IMPORTED_LABEL", epochs.IMPORTED_LABEL)
-NEW_LINKS = """
-    INSERT INTO entity_link (lane, left_kind, left_key, right_kind, right_key, transaction_id, seen_at)
-    SELECT %s, a, b, c, d, e, '2000-01-01Z'::timestamptz + f * interval '1 microsecond'
-      FROM unnest(%s::smallint[], %s::bigint[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[])
-           AS u (a, b, c, d, e, f)
-    ON CONFLICT DO NOTHING"""
-
-
-class KeysHeld(NotNow):
-    """Another ingest holds a key of a waiting request's payment: its web process will keep the payment itself."""
+FOUND_LINKS = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS found_link (LIKE entity_link) ON COMMIT DELETE ROWS"""
+NEW_LINKS = "INSERT INTO entity_link SELECT * FROM found_link ON CONFLICT DO NOTHING"
 
 
 class NoRelease(NotNow):
     """Nothing says yet what to judge by."""
+
+
+class NotLoaded(NotNow):
+    """A release just came into force. Its model takes seconds to load: not while a transaction is open."""
+
+    def __init__(self, release_id: int) -> None:
+        super().__init__(f"release {release_id} is not loaded")
+        self.release_id = release_id
 
 
 @dataclass
@@ -78,15 +89,19 @@ class Kept:
     """The payments of waiting requests, what inserting them came to, and where each request's own payment stands."""
 
     places: dict[bytes, int]
-    facts: np.ndarray
+    prepared: Prepared
     inserted: Inserted
 
     def fresh(self) -> tuple[np.ndarray, np.ndarray]:
         """The payments stored just now, with their ids, and the ids of those that were there before."""
         won, conflict, ids = self.inserted.won, self.inserted.conflict, self.inserted.ids
-        facts = self.facts[won]
+        facts = self.prepared.facts[won]
         facts["id"] = ids[won]
         return facts, ids[~won & ~conflict]
+
+    def customers(self) -> dict[int, str]:
+        """The bank's own ids of the customers, by payment."""
+        return dict(zip(self.inserted.ids.tolist(), self.prepared.customer_refs, strict=True))
 
 
 @dataclass
@@ -99,6 +114,7 @@ class Done:
     kept: Kept | None = None
     decisions: Decisions | None = None
     alerts: dict[str, Column] = field(default_factory=dict)
+    took: dict[str, float] = field(default_factory=dict)  # seconds by stage
 
     def __len__(self) -> int:
         return self.payments + self.labels
@@ -113,10 +129,14 @@ def judge(lane: Lane, claim: Claim) -> Done:
     Then what is owed after it. Raises NoRelease and leaves everything as it was; any other error ends the lane's
     session.
     """
-    try:
-        done = _commit(lane, claim)
-    except KeysHeld:
-        done = _commit(lane, replace(claim, bodies=[]))
+    done = None
+    while done is None:
+        try:
+            done = _commit(lane, claim)
+        except KeysHeld:
+            claim = replace(claim, bodies=[])
+        except NotLoaded as wanted:
+            releases.assemble(wanted.release_id)
     try:
         settle(lane, done)
     except Exception:  # the commit stands, and all that is owed after it is found again from rows
@@ -125,10 +145,12 @@ def judge(lane: Lane, claim: Claim) -> Done:
 
 
 def _commit(lane: Lane, claim: Claim) -> Done:
-    with lane.commit() as commit:
+    places, bodies = _waiting(claim.bodies)
+    keeping = bodies if bodies is not None and len(bodies) <= few.FEW and not bodies.originals else None
+    with lane.commit(keeping) as commit:
         cursor = commit.cursor
-        judge = _in_force(cursor, lane.id)
-        kept = _keep(cursor, claim.bodies)
+        judge = _in_force(commit, lane.id)
+        kept = None if bodies is None else Kept(places, bodies, commit.inserted or _keep(cursor, bodies))
         facts = _payments(cursor, lane.id, claim.payments, kept)
         labels = _labels(cursor, lane, claim.labels, facts["id"])
         done = Done(len(facts), len(labels), kept=kept)
@@ -138,40 +160,58 @@ def _commit(lane: Lane, claim: Claim) -> Done:
         events = np.empty(0, features.EVENT)
         if claim.fallback:
             decisions, links = decide_unseen(facts, judge), np.empty(0, features.LINK)
+            events = _left_out(seqs)
         else:
             labelled = _labelled(cursor, lane.id, labels)
+            began = time.perf_counter()
             events, advanced = _advance(commit.memory, facts, labels, labelled, int(seqs[0]))
+            done.took["features"] = time.perf_counter() - began
             decisions, links = decide(facts, advanced.matrix[: len(facts)], judge), advanced.links
         done.decisions, done.decided_at = decisions, micros(datetime.now(UTC))
-        _store(cursor, commit, done, seqs, fallback=claim.fallback)
-        _log_labels(cursor, commit, lane.id, labels, events[len(facts) :])
-        _link(cursor, lane.id, links)
+        _store(commit, done, seqs, fallback=claim.fallback)
+        _log_labels(commit, lane.id, labels, events[len(facts) :])
+        _link(commit, lane.id, links)
+        commit.payments, commit.labels = facts["id"], labels["id"]
         commit.to(int(seqs[-1]))
     return done
 
 
-def _in_force(cursor: Any, lane_id: int) -> releases.Judge:
+def _left_out(seqs: np.ndarray) -> np.ndarray:
+    """Events of what never enters the profiles; no replay takes it in either."""
+    events = np.zeros(len(seqs), features.EVENT)
+    events["seq"], events["old"], events["new"] = seqs, epochs.LEFT_OUT, epochs.LEFT_OUT
+    return events
+
+
+def _in_force(commit: Commit, lane_id: int) -> releases.Judge:
     """The judge of the release that is in force now, read under the lane's lock."""
-    release_id = releases.current(cursor, lane_id)
-    if release_id is None:
+    if commit.release_id is None:
         raise NoRelease(f"lane {lane_id} has no release")
-    return releases.assemble(release_id)
+    judge = releases.assembled(commit.release_id)
+    if judge is None:
+        raise NotLoaded(commit.release_id)
+    return judge
 
 
-def _keep(cursor: Any, bodies: list[ring.Body]) -> Kept | None:
-    """Insert the payments of waiting requests together, never waiting long for a key. Raises KeysHeld."""
+def _waiting(bodies: list[ring.Body]) -> tuple[dict[bytes, int], Prepared | None]:
+    """The payments of waiting requests as one batch, and where each request's own one stands in it."""
     read = [(body, prepared) for body in bodies if (prepared := _read(body)) is not None]
     if not read:
-        return None
-    prepared = Prepared.join([each for _, each in read])
+        return {}, None
+    starts = np.cumsum([0, *(len(each) for _, each in read)])[:-1].tolist()
+    places = {body.token: start for (body, _), start in zip(read, starts, strict=True)}
+    return places, Prepared.join([each for _, each in read])
+
+
+def _keep(cursor: Any, prepared: Prepared) -> Inserted:
+    """Insert the payments of many waiting requests, never waiting long for a key. Raises KeysHeld."""
     cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_MILLISECONDS}ms'")
     try:
         inserted = insert(cursor, prepared)
     except psycopg2.errors.LockNotAvailable as error:
         raise KeysHeld(str(error)) from error
     cursor.execute("SET LOCAL lock_timeout = 0")
-    starts = np.cumsum([0, *(len(each) for _, each in read)])[:-1].tolist()
-    return Kept({body.token: start for (body, _), start in zip(read, starts, strict=True)}, prepared.facts, inserted)
+    return inserted
 
 
 def _read(body: ring.Body) -> Prepared | None:
@@ -188,21 +228,31 @@ def _payments(cursor: Any, lane_id: int, ids: np.ndarray, kept: Kept | None) -> 
     if kept is None:
         facts = _undecided(cursor, lane_id, np.unique(ids))
     else:
-        fresh, known = kept.fresh()
-        facts = np.concatenate([fresh, _undecided(cursor, lane_id, np.setdiff1d(np.append(ids, known), fresh["id"]))])
-    return facts[np.lexsort((facts["id"], facts["occurred_at"]))]
+        facts, known = kept.fresh()
+        if len(ids) or len(known):
+            others = np.setdiff1d(np.append(ids, known), facts["id"])
+            facts = together([facts, _undecided(cursor, lane_id, others)])
+    return facts if len(facts) < 2 else facts[np.lexsort((facts["id"], facts["occurred_at"]))]
 
 
 def _undecided(cursor: Any, lane_id: int, ids: np.ndarray) -> np.ndarray:
+    """Facts of the live payments among `ids` (ascending) without a decision.
+
+    A stretch of ids is read as such, and apart from it what is decided there, which is next to nothing: half the work
+    of a look for each. Only the lane's owner decides, so that the two statements see the same.
+    """
     if not len(ids):
         return np.empty(0, FACTS)
     first, last = int(ids[0]), int(ids[-1])
-    if last - first < 2 * len(ids):
-        where, params = " AND t.id BETWEEN %(first)s AND %(last)s", {"lane": lane_id, "first": first, "last": last}
-        facts = binary.fetch(cursor, FACTS_OF + where + UNDECIDED, params, FACTS)
-        return facts[np.isin(facts["id"], ids)]
-    params = {"lane": lane_id, "ids": ids.tolist()}
-    return binary.fetch(cursor, FACTS_OF + " AND t.id = ANY(%(ids)s::bigint[])" + UNDECIDED, params, FACTS)
+    if last - first >= 2 * len(ids):
+        claimed = FACTS_OF + STILL_LIVE + " AND t.id = ANY(%(ids)s::bigint[])" + UNDECIDED
+        return binary.fetch(cursor, claimed, {"lane": lane_id, "ids": ids.tolist()}, FACTS)
+    stretch = {"lane": lane_id, "first": first, "last": last}
+    facts = binary.fetch(cursor, FACTS_OF + STILL_LIVE + " AND t.id BETWEEN %(first)s AND %(last)s", stretch, FACTS)
+    decided = binary.fetch(cursor, DECIDED, stretch, ID)["id"]
+    if len(decided):
+        facts = facts[~np.isin(facts["id"], decided)]
+    return facts if len(ids) == last - first + 1 else facts[np.isin(facts["id"], ids)]
 
 
 def _labels(cursor: Any, lane: Lane, ids: np.ndarray, batch: np.ndarray) -> np.ndarray:
@@ -228,18 +278,20 @@ def _advance(
 ) -> tuple[np.ndarray, features.Advanced]:
     """The kernel over the batch, payments first, then labels. From here on the memory is ahead of the database."""
     payments = features.events_from_facts(facts, first_seq)
+    if not len(labels):
+        return payments, features.advance(memory, payments)
     effects = features.label_events(memory, labels, labelled, first_seq + len(facts))
     events = np.concatenate([payments, effects])
     return events, features.advance(memory, events)
 
 
-def _store(cursor: Any, commit: Commit, done: Done, seqs: np.ndarray, *, fallback: bool) -> None:
+def _store(commit: Commit, done: Done, seqs: np.ndarray, *, fallback: bool) -> None:
     """Decisions, their log rows and their alerts."""
     decisions = done.decisions
     if decisions is None or not done.payments:
         return
     facts, seqs = decisions.facts, seqs[: done.payments]
-    binary.store(cursor, "decision", decisions.columns(seqs, done.decided_at))
+    commit.store("decision", decisions.columns(seqs, done.decided_at))
     entries: dict[str, Column] = {
         "lane": ("int2", facts["lane"]),
         "seq": ("int8", seqs),
@@ -248,20 +300,22 @@ def _store(cursor: Any, commit: Commit, done: Done, seqs: np.ndarray, *, fallbac
         "kind": ("int2", np.where(is_judged(facts), JUDGED, PROFILED)),
         "transaction_id": ("int8", facts["id"]),
     }
-    binary.store(cursor, "lane_log", entries | ({"old": ("int2", epochs.LEFT_OUT)} if fallback else {}))
-    done.alerts = _alerts(cursor, decisions, seqs, done.decided_at)
+    commit.store("lane_log", entries | ({"old": ("int2", epochs.LEFT_OUT)} if fallback else {}))
+    done.alerts = _alerts(commit.cursor, decisions, seqs, done)
     if done.alerts:
-        binary.store(cursor, "alert", done.alerts)
+        commit.store("alert", done.alerts)
 
 
-def _alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, decided_at: int) -> dict[str, Column]:
+def _alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, done: Done) -> dict[str, Column]:
     """The alerts of the batch as columns; empty when nothing was stopped."""
     places = np.flatnonzero(stopped(decisions.outcomes))
     if not len(places):
         return {}
-    facts = decisions.facts[places]
-    cursor.execute("SELECT id, customer_ref FROM transaction WHERE id = ANY(%s)", [facts["id"].tolist()])
-    customers = dict(cursor.fetchall())
+    facts, decided_at = decisions.facts[places], done.decided_at
+    customers = done.kept.customers() if done.kept is not None else {}
+    if unknown := [each for each in facts["id"].tolist() if each not in customers]:
+        cursor.execute("SELECT id, customer_ref FROM transaction WHERE id = ANY(%s)", [unknown])
+        customers |= dict(cursor.fetchall())
     head = np.zeros(
         len(places), [("id", "i8"), ("seq", "i8"), ("decided_at", "i8"), ("outcome", "i2"), ("score", "i2")]
     )
@@ -277,7 +331,7 @@ def _alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, decided_at: int
     )
 
 
-def _log_labels(cursor: Any, commit: Commit, lane_id: int, labels: np.ndarray, effects: np.ndarray) -> None:
+def _log_labels(commit: Commit, lane_id: int, labels: np.ndarray, effects: np.ndarray) -> None:
     """A log row for each label row taken in, also where nothing changes."""
     if not len(labels):
         return
@@ -292,14 +346,25 @@ def _log_labels(cursor: Any, commit: Commit, lane_id: int, labels: np.ndarray, e
         "old": ("int2", effects["old"]),
         "new": ("int2", effects["new"]),
     }
-    binary.store(cursor, "lane_log", columns)
+    commit.store("lane_log", columns)
 
 
-def _link(cursor: Any, lane_id: int, links: np.ndarray) -> None:
-    """First sightings of pairs. A pair known from an earlier epoch keeps its row."""
-    if len(links):
-        names = ("left_kind", "left_key", "right_kind", "right_key", "transaction_id", "seen_at")
-        cursor.execute(NEW_LINKS, [lane_id, *(links[name].tolist() for name in names)])
+def _link(commit: Commit, lane_id: int, links: np.ndarray) -> None:
+    """First sightings of pairs, in the order of their keys: whoever builds an epoch inserts here too, and the two must
+    not wait for each other crosswise. A pair known from an earlier epoch keeps its row.
+    """
+    if not len(links):
+        return
+    by = ("right_key", "right_kind", "left_key", "left_kind")
+    links = links[np.lexsort([links[name] for name in by])]
+    columns: dict[str, Column] = {"lane": ("int2", lane_id), **binary.fixed(links)}
+    columns["seen_at"] = ("timestamptz", links["seen_at"])
+    if len(links) <= few.FEW:
+        commit.writes.append(commit.few.insert("entity_link", columns, then="ON CONFLICT DO NOTHING"))
+        return
+    commit.cursor.execute(FOUND_LINKS)
+    binary.store(commit.cursor, "found_link", columns)
+    commit.writes.append(NEW_LINKS)
 
 
 # --- after the commit -------------------------------------------------------------------------------------------------
@@ -311,13 +376,14 @@ def settle(lane: Lane, done: Done) -> None:
     decisions = done.decisions
     if decisions is None or not done.payments:
         return
-    live.publish_sample(
-        lane.id, decisions.facts, decisions.outcomes, decisions.scores, decisions.latency(done.decided_at)
-    )
     if done.alerts:
         live.publish(lane.id, done.alerts)
         doorbell.ring("cases.open_cases")
         doorbell.ring("alerts.explain")
+    live.publish_sample(
+        lane.id, decisions.facts, decisions.outcomes, decisions.scores, decisions.latency(done.decided_at)
+    )
+    metrics.note(done)
 
 
 def _reply(done: Done) -> None:
@@ -342,12 +408,14 @@ def _answer(done: Done, inserted: Inserted, n: int, places: dict[int, int]) -> d
 
 
 def _told(done: Done, decisions: Decisions, place: int) -> dict[str, Any]:
-    reasons = decisions.reasons(place) if stopped(decisions.outcomes[place]) else ()
+    basis = decisions.basis(place)
+    reasons = decisions.reasons(place) if basis or stopped(decisions.outcomes[place]) else ()
     return decision_object(
         outcome=int(decisions.outcomes[place]),
         score=int(decisions.scores[place]),
         band=int(decisions.bands[place]),
-        degraded=decisions.degraded,
+        degraded=decisions.degraded_at(place),
+        basis=basis,
         latency=int(decisions.latency(done.decided_at)[place]),
         release=decisions.judge.release_id,
         names=decisions.judge.names,
@@ -361,8 +429,8 @@ def _told(done: Done, decisions: Decisions, place: int) -> dict[str, Any]:
 class Trouble:
     """Claims that failed, waiting to be tried again so that nothing poisons the lane.
 
-    A claim that failed twice is halved; a single payment that failed twice is decided by the fallback. A label that
-    fails twice stays owed, and the whole sweep tries it again.
+    A claim that failed twice is halved; a single payment that failed twice is decided by the fallback, a single label
+    gets a log row that changes nothing and that every replay leaves out.
     """
 
     def __init__(self) -> None:
@@ -378,7 +446,7 @@ class Trouble:
     def _parts(self, claim: Claim) -> list[Claim]:
         payments, labels = claim.payments, claim.labels
         if len(payments) + len(labels) == 1:
-            return [replace(claim, fallback=True)] if len(payments) else []
+            return [replace(claim, fallback=True)]
         if len(payments) and len(labels):
             halves = [(payments, labels[:0]), (payments[:0], labels)]
         else:

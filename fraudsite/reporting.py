@@ -25,14 +25,14 @@ WRITE_SECONDS = 2.0
 WINDOW_SECONDS = 10.0  # the figures speak of the last so many seconds
 LATENCIES_KEPT = 500  # of one batch
 WRITE = """
+    SET LOCAL synchronous_commit = off;
     INSERT INTO lane_status (lane, seen_at, state, degraded, figures) VALUES (%s, now(), %s, %s, %s)
     ON CONFLICT (lane) DO UPDATE
        SET seen_at = excluded.seen_at, state = excluded.state, degraded = excluded.degraded,
            figures = excluded.figures"""
 OLDEST = """
-    SELECT extract(epoch FROM now() - min(t.received_at)) FROM transaction t
-     WHERE t.lane = %s AND t.intake = 1 AND t.id > %s
-       AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1)"""
+    SELECT extract(epoch FROM now() - t.received_at) FROM transaction t
+     WHERE t.lane = %s AND t.intake = 1 AND t.id BETWEEN %s AND %s ORDER BY t.id LIMIT 1"""
 
 
 class Report:
@@ -67,7 +67,7 @@ class Report:
         """Renew the alive key, and the row every other time. Without Valkey only the row."""
         self.said_at = time.monotonic()
         try:
-            ring.say_alive(self.lane.id)
+            ring.say_alive(self.lane.id, backlog=sum(each.last - each.first + 1 for each in self.lane.backlog))
         except ring.RingGone:
             self.lane.ringing = False
         if self.said_at - self.written_at >= WRITE_SECONDS:
@@ -76,7 +76,9 @@ class Report:
             self.lane.cursor.execute(WRITE, [self.lane.id, self.state, cause, json.dumps(self.figures())])
 
     def leave(self) -> None:
-        """Say that the owner goes, in good order."""
+        """Say that the owner goes, in good order: nobody need take its silence for a fault."""
+        self.state = "stopped"
+        self.lane.cursor.execute(WRITE, [self.lane.id, self.state, "", json.dumps(self.figures())])
         try:
             ring.say_gone(self.lane.id)
         except ring.RingGone as error:
@@ -100,9 +102,15 @@ class Report:
             "ring": self.lane.ringing,
             "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "profiles_bytes": sum(memory.memory().values()) if memory else 0,
+            "profiles": memory.memory() if memory else {},
         }
 
     def _backlog_age(self) -> float:
-        self.lane.cursor.execute(OLDEST, [self.lane.id, self.lane.payments.mark])
-        (age,) = self.lane.cursor.fetchone()
-        return round(float(age or 0.0), 3)
+        """Seconds for which the first payment waits that the owner knows of and has not claimed."""
+        waiting = [each for each in self.lane.backlog if each.kind == "payments"]
+        if not waiting:
+            return 0.0
+        first = min(waiting, key=lambda each: each.first)
+        self.lane.cursor.execute(OLDEST, [self.lane.id, first.first, first.last])
+        row = self.lane.cursor.fetchone()
+        return round(float(row[0]), 3) if row else 0.0

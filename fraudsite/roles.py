@@ -23,20 +23,22 @@ def _views(app: str, *models: str) -> list[str]:
 
 DESK = [
     *_views("transactions", "transaction", "transactiondetail", "label"),
-    *_views("scoring", "decision", "release", "reasoncode", "rule", "ruleversion"),
+    *_views("scoring", "decision", "release", "reasoncode", "rule", "ruleversion", "list", "listentry"),
     *_views("alerts", "alert", "alertexplanation"),
     *_views("cases", "case", "queue", "casealert", "caseevent", "note", "closereason"),
 ]
 TUNING = [
     *_views("transactions", "lane"),
     *_views("scoring", "reasoncode", "rule", "ruleversion", "policyversion", "modelversion"),
-    *_views("scoring", "proposal", "release", "decision", "epoch"),
+    *_views("scoring", "proposal", "release", "decision", "epoch", "list", "listentry", "switchact", "rescreening"),
 ]
 WORK = _of("cases", "work_case")
 CLOSE = _of("cases", "close_case")
 LEAD = _of("cases", "lead_queue")
-PROPOSE = _of("scoring", "propose_policy", "propose_rule")
-APPROVE = _of("scoring", "approve_policy", "approve_rule")
+PROPOSE = _of("scoring", "propose_policy", "propose_rule", "add_list")
+APPROVE = _of("scoring", "approve_policy", "approve_rule", "approve_list")
+LISTING = _of("scoring", "propose_list", "watch_list")
+SWITCH = _of("scoring", "pull_switch", "rescreen")
 MODELS = _of("scoring", "propose_model", "approve_model")
 PLATFORM = [
     *_of("fraudsite", "view_user", "add_user", "change_user"),
@@ -52,9 +54,9 @@ EVERYTHING = "*view"  # every view permission of our own apps
 
 ROLES: dict[str, list[str]] = {
     "analyst": DESK + WORK,  # closing below a limit comes with the limit; until then they escalate
-    "investigator": DESK + WORK + CLOSE,
-    "team_lead": DESK + WORK + CLOSE + LEAD + TUNING + PROPOSE,
-    "model_admin": TUNING + PROPOSE + APPROVE + MODELS,
+    "investigator": DESK + WORK + CLOSE + LISTING,
+    "team_lead": DESK + WORK + CLOSE + LEAD + TUNING + PROPOSE + LISTING + SWITCH,
+    "model_admin": TUNING + PROPOSE + APPROVE + MODELS + LISTING + SWITCH,
     "auditor": [EVERYTHING],
     "platform_admin": PLATFORM,
 }

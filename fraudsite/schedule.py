@@ -25,6 +25,7 @@ ENTRIES = [
     Entry("lapsed leases", "cases.lapse_leases", timedelta(seconds=60), 60),
     Entry("cases to wake", "cases.wake_cases", timedelta(seconds=60), 60),
     Entry("cases past their due date", "cases.mark_breaches", timedelta(seconds=60), 60),
+    Entry("payments to judge again", "scoring.rescreen", timedelta(seconds=30), 30),
     Entry("overdue holds", "scoring.resolve_overdue_holds", timedelta(seconds=30), 30),
     Entry("room for ids to come", "transactions.extend_partitions", timedelta(minutes=10), 600),
     Entry("daily training", "scoring.retrain", crontab(hour="2", minute="30"), 3600),

@@ -258,6 +258,14 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
+# What requests to /api/v1/ pass instead, see fraudsite/machines.py.
+API_MIDDLEWARE = [
+    "fraudsite.logs.RequestLog",
+    "fraudsite.machines.Figures",
+    "django.middleware.security.SecurityMiddleware",
+    "fraudsite.machines.Threshold",
+]
+
 ROOT_URLCONF = "fraudsite.urls"
 WSGI_APPLICATION = "fraudsite.wsgi.application"
 ASGI_APPLICATION = "fraudsite.asgi.application"
@@ -305,6 +313,10 @@ SPECTACULAR_SETTINGS = {
 # How long a request waits for its decision before it is answered with 202; `Prefer: wait=n` changes it up to the most.
 API_PATIENCE_SECONDS = env_int("API_PATIENCE_MS", 1500, least=10, most=60_000) / 1000
 API_MOST_PATIENCE_SECONDS = 10.0
+# How much may come in before 429 is the answer; 0 = no limit. Requests are counted for each client.
+BACKLOG_LIMIT = env_int("FRAUD_BACKLOG_LIMIT", 500_000)
+REQUESTS_PER_MINUTE = env_int("FRAUD_REQUESTS_PER_MINUTE", 120_000)
+BULK_REQUESTS_PER_MINUTE = env_int("FRAUD_BULK_REQUESTS_PER_MINUTE", 1_200)
 
 # --- the demo's past --------------------------------------------------------------------------------------------------
 

@@ -6,24 +6,29 @@ from typing import Any
 
 from django.contrib import admin
 
-from scoring import desk
+from scoring import desk, list_desk
 from scoring.models import (
     Decision,
     Epoch,
+    List,
+    ListEntry,
     ModelVersion,
     PolicyVersion,
     Proposal,
     ReasonCode,
     Release,
+    Rescreening,
     Rule,
     RuleVersion,
+    SwitchAct,
 )
+from scoring.rescreen_admin import JudgeAgain, RescreeningAdmin
 from transactions.browsing import FactAdmin
 
 
 @admin.register(Decision)
-class DecisionAdmin(FactAdmin):
-    list_display = ["id", "transaction_id", "decided_at", "outcome", "score", "release_id", "latency"]
+class DecisionAdmin(JudgeAgain):
+    list_display = ["id", "transaction_id", "screening", "decided_at", "outcome", "score", "release_id", "latency"]
     fields = [
         "id", "transaction_id", "seq", "decided_at", "latency", "release_id", "probability", "margin", "lane",
         "screening", "outcome", "score", "band", "degraded", "kernel_version",
@@ -81,8 +86,28 @@ class RuleAdmin(FactAdmin):
     list_select_related = ["lane"]
 
 
+@admin.register(List)
+class ListAdmin(FactAdmin):
+    list_display = ["name", "lane", "kind", "subject", "outcome", "skips_scoring", "created_by", "created_at"]
+    list_select_related = ["lane"]
+
+
+@admin.register(ListEntry)
+class ListEntryAdmin(FactAdmin):
+    list_display = ["id", "list", "value", "valid_from", "expires_at", "author", "origin", "reason"]
+    list_select_related = ["list"]
+    search_fields = ["=value"]
+
+
+@admin.register(SwitchAct)
+class SwitchActAdmin(FactAdmin):
+    list_display = ["id", "lane", "subject", "act", "by", "at", "reason"]
+    list_select_related = ["lane", "rule", "by"]
+
+
 POLICY = ("scoring.view_policyversion", "scoring.propose_policy", "scoring.approve_policy")
 MODELS = ("scoring.view_modelversion", "scoring.propose_model", "scoring.approve_model")
+admin.site.register(Rescreening, RescreeningAdmin)
 site: Any = admin.site  # the desk's own, which takes pages
 site.register_page(
     "thresholds/",
@@ -95,6 +120,14 @@ site.register_page(
 )
 site.register_page(
     "rules/", desk.rules, "rules", title="Rules", icon="scale", section="Tuning", permission="scoring.view_rule"
+)
+site.register_page(
+    "lists/", list_desk.all_lists, "lists", title="Lists", icon="list-checks", section="Tuning",
+    permission="scoring.view_list",
+)  # fmt: skip
+site.register_page("lists/<int:pk>/", list_desk.one_list, "list", title="List", permission="scoring.view_listentry")
+site.register_page(
+    "lists/<int:pk>/export/", list_desk.exported, "list_export", title="List", permission="scoring.view_listentry"
 )
 site.register_page("rules/<int:pk>/", desk.rule, "rule", title="Rule", permission="scoring.view_rule")
 site.register_page(

@@ -53,7 +53,11 @@ late | 0/1 | payment | Happened before the customer's last payment known here. |
 """
 
 _CUSTOMER = """
+mean_24h | MONEY | 24 h | Mean over the payments before this one. | no payment in 24 h
+mean_7d | MONEY | 7 d | Mean over the payments before this one. | no payment in 7 d
 mean_30d | MONEY | 30 d | Mean over the payments before this one. | no payment in 30 d
+max_1d | MONEY | 1 d | Largest amount spent before this one, today or yesterday. | nothing spent in 1 d
+max_7d | MONEY | 7 d | Largest amount spent before this one. | nothing spent in 7 d
 max_30d | MONEY | 30 d | Largest amount spent before this one. | nothing spent in 30 d
 amount_to_max_30d | ratio | 30 d | Amount over customer_max_30d. | nothing spent in 30 d
 amount_to_mean | ratio | all | Amount over the mean of the clean history (spent, not known as fraud). | no clean history
@@ -63,8 +67,12 @@ since_last | s | all | Seconds since the last payment. | first or late payment
 seen_days | d | all | Days since the customer was first seen; 0 = now. |
 distance_km | km | all | From the last known place. | either place not known
 speed_kmh | km/h | all | Needed to get here from there (at least a minute's way). | either place not known, or late
+merchants_1h | merchants, at most 16 | 1 h | Different merchants before this payment. |
 merchants_24h | merchants, at most 16 | 24 h | Different merchants before this payment. |
+merchants_7d | merchants, at most 16 | 7 d | Different merchants before this payment. |
+countries_24h | countries, at most 8 | 24 h | Different countries before this payment. |
 countries_30d | countries, at most 8 | 30 d | Different countries before this payment. |
+devices_24h | devices, at most 8 | 24 h | Different devices before this payment. |
 devices_30d | devices, at most 8 | 30 d | Different devices before this payment. |
 new_device | 0/1 | all | The customer's first payment with this device. | no device
 device_age | d | all | Days since the customer first used this device; 0 = now. | no device
@@ -74,6 +82,7 @@ new_country | 0/1 | last 8 | Country of the payment not among the customer's las
 new_counterparty | 0/1 | all | The customer's first payment with this counterparty. | no counterparty
 counterparty_age | d | all | Days since the customer first paid this counterparty; 0 = now. | no counterparty
 night_share | ratio | all | Share of the customer's payments between 0 and 6 o'clock UTC. | first payment
+suspicious_7d | payments | 7 d | Suspicious payments of the customer without a label so far. |
 FRAUDS
 fraud_total | payments | all | Payments of the customer whose label in force is fraud. |
 fraud_run_age | d | run | Days since the first payment of the current run of confirmed frauds. | no run
@@ -99,6 +108,7 @@ fraud_share_14d | ratio | 14 d | {_SHARE} |
 fraud_share_30d | ratio | 30 d | {_SHARE} |
 labelled_share_7d | ratio | 7 d | {_LABELLED} |
 labelled_share_30d | ratio | 30 d | {_LABELLED} |
+suspicious_7d | payments | 7 d | Suspicious payments at the ENTITY without a label so far. |
 FRAUDS
 fraud_run | payments | run | Confirmed frauds in a row, none legitimate after them. |
 fraud_run_age | d | run | Days since the first payment of the current run of confirmed frauds. | no run
@@ -141,9 +151,9 @@ GROUPS: dict[str, list[Feature]] = {
     "account": _features("account", _SEEN, counts="24h 7d", sums="24h 30d"),
     "device": _features("device", _SHARED, counts="1h 24h"),
     "ip": _features("ip", _SHARED, counts="1h 24h"),
-    "merchant": _features("merchant", _PLACE, counts="24h 30d"),
-    "terminal": _features("terminal", _PLACE, counts="24h 30d"),
-    "counterparty": _features("counterparty", _COUNTERPARTY, counts="24h 30d", sums="24h"),
+    "merchant": _features("merchant", _PLACE, counts="1h 24h 30d"),
+    "terminal": _features("terminal", _PLACE, counts="1h 24h 30d"),
+    "counterparty": _features("counterparty", _COUNTERPARTY, counts="1h 24h 30d", sums="24h"),
     "mcc": _features("mcc", f"fraud_share_30d | ratio | 30 d | {_SHARE} |"),
 }
 FEATURES: list[Feature] = [feature for group in GROUPS.values() for feature in group]

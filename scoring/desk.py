@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
-from scoring import governance, whatif
+from scoring import governance, switches, whatif
 from scoring.governance import GovernanceError
 from scoring.models import ModelVersion, Proposal, Release, Rule, RuleVersion
 from scoring.policy import DEFAULT, STEPS
@@ -26,6 +26,7 @@ from scoring.presentation import (
     effect_rows,
     figure,
     flat,
+    list_does,
     model_figures,
     rule_row,
 )
@@ -34,6 +35,7 @@ from transactions.codes import CHANNEL, EXPONENT
 from transactions.models import Lane
 
 HISTORY = 50
+LONGEST_HOLD = 30 * 24 * 60  # minutes
 STATUS = {
     governance.NotAllowed: 403,
     governance.SamePerson: 403,
@@ -43,15 +45,16 @@ STATUS = {
 }
 
 
-def _lane(request: HttpRequest) -> Lane:
+def lane_of(request: HttpRequest) -> Lane:
     """The lane of the address (?lane=cards), else the first one."""
     name = request.GET.get("lane") or request.POST.get("lane")
     return get_object_or_404(Lane, name=name) if name else get_object_or_404(Lane.objects.order_by("id")[:1])
 
 
-def _page(
+def page(
     request: HttpRequest, template: str, context: dict[str, Any], title: str, refusal: GovernanceError | None = None
 ) -> HttpResponse:
+    """A tuning page; a refusal is told on it, with the status that says why."""
     status = STATUS.get(type(refusal), 422) if refusal else 200
     context |= {"refusal": refusal, "lanes": Lane.objects.order_by("id"), "may": _rights(request)}
     return admin.site.render(request, f"scoring/{template}.html", context, title=title, status=status)
@@ -59,11 +62,8 @@ def _page(
 
 def _rights(request: HttpRequest) -> dict[str, bool]:
     kinds = Proposal.Kind.values
-    return {
-        f"{act}_{kind}": request.user.has_perm(f"scoring.{act}_{kind}")
-        for act in ("propose", "approve")
-        for kind in kinds
-    }
+    names = [f"{act}_{kind}" for act in ("propose", "approve") for kind in kinds] + ["pull_switch"]
+    return {name: request.user.has_perm(f"scoring.{name}") for name in names}
 
 
 def _proposed(request: HttpRequest, proposal: Proposal) -> HttpResponse:
@@ -77,16 +77,15 @@ def _proposed(request: HttpRequest, proposal: Proposal) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def thresholds(request: HttpRequest) -> HttpResponse:
     """The thresholds in force with their effect, and a form that proposes others."""
-    lane, refusal, wanted = _lane(request), None, None
+    lane, refusal, wanted = lane_of(request), None, None
     if request.method == "POST":
         try:
             wanted = _wanted(request)
-            return _proposed(
-                request, governance.propose_policy(lane, wanted, by=request.user, reason=request.POST.get("reason", ""))
-            )
+            reason, held = request.POST.get("reason", ""), _held(request)
+            return _proposed(request, governance.propose_policy(lane, wanted, by=request.user, reason=reason, **held))
         except GovernanceError as error:
             refusal = error
-    return _page(request, "thresholds", _thresholds_context(lane, request, wanted), "Thresholds", refusal)
+    return page(request, "thresholds", _thresholds_context(lane, request, wanted), "Thresholds", refusal)
 
 
 def _wanted(request: HttpRequest) -> dict[str, dict[str, int]]:
@@ -96,6 +95,16 @@ def _wanted(request: HttpRequest) -> dict[str, dict[str, int]]:
         return {name: {step: int(request.POST[f"{step}-{name}"]) for step in STEPS} for name in names}
     except (KeyError, ValueError):
         raise governance.NotPossible("Every threshold must be a whole score from 1 to 1000.") from None
+
+
+def _held(request: HttpRequest) -> dict[str, Any]:
+    """How long payments are held, and what becomes of them then; what the form does not name stays as it is."""
+    minutes, resolution = request.POST.get("hold_minutes", ""), request.POST.get("default_resolution", "")
+    if minutes and not 1 <= number(minutes) <= LONGEST_HOLD:
+        raise governance.NotPossible(f"Payments are held for 1 to {LONGEST_HOLD:,} minutes.")
+    if resolution not in ("", "released", "blocked"):
+        raise governance.NotPossible("A payment that nobody decides on is released or blocked.")
+    return {"hold_minutes": number(minutes) or None, "default_resolution": resolution or None}
 
 
 def _thresholds_context(lane: Lane, request: HttpRequest, wanted: dict[str, dict[str, int]] | None) -> dict[str, Any]:
@@ -119,6 +128,8 @@ def _thresholds_context(lane: Lane, request: HttpRequest, wanted: dict[str, dict
         "data": {"now": now, "histogram": found, "currency_exponent": EXPONENT.get(lane.base_currency, 2)},
         "pending": pending.select_related("proposed_by")[:5],
         "reason": request.POST.get("reason", ""),
+        "hold_minutes": request.POST.get("hold_minutes") or release.policy.hold_minutes,
+        "default_resolution": request.POST.get("default_resolution") or release.policy.default_resolution,
         "bin_text": "in steps of 20 points",
     }
 
@@ -147,15 +158,16 @@ def _effect_context(found: dict[str, Any], now: dict[str, Any]) -> dict[str, Any
 @require_GET
 def rules(request: HttpRequest) -> HttpResponse:
     """Every rule with its mode, what it does and how often it hit."""
-    lane = _lane(request)
+    lane = lane_of(request)
     try:
         hits: dict[int, dict[str, int]] | None = whatif.rule_hits(lane)
     except whatif.TooSlow:
         hits = None
-    standing = _standing(lane)
+    standing, release = _standing(lane), in_force(lane)
     found = Rule.objects.filter(lane=lane).prefetch_related("versions__reason")
-    context = {"lane": lane, "rows": [rule_row(rule, standing, hits) for rule in found], "counted": hits is not None}
-    return _page(request, "rules", context, "Rules")
+    rows = [rule_row(rule, standing, hits) | {"pulled": switches.is_pulled(release, rule)} for rule in found]
+    context = {"lane": lane, "rows": rows, "counted": hits is not None, "pulled": switches.pulled(lane)}
+    return page(request, "rules", context, "Rules")
 
 
 def _standing(lane: Lane) -> dict[int, str]:
@@ -169,14 +181,16 @@ def rule(request: HttpRequest, pk: int) -> HttpResponse:
     found, refusal = get_object_or_404(Rule.objects.select_related("lane"), pk=pk), None
     if request.method == "POST":
         try:
+            if request.POST.get("switch"):
+                return _switched(request, found.lane, found)
             return _proposed(request, _propose_rule(request, found))
         except GovernanceError as error:
             refusal = error
-    return _page(request, "rule", _rule_context(found, request), str(found), refusal)
+    return page(request, "rule", _rule_context(found, request), str(found), refusal)
 
 
 def _propose_rule(request: HttpRequest, found: Rule) -> Proposal:
-    version = found.versions.filter(pk=_number(request.POST.get("version"))).first()
+    version = found.versions.filter(pk=number(request.POST.get("version"))).first()
     text = request.POST.get("expression", "").strip()
     base = version or governance.standing_rule(found)[0] or found.versions.first()
     changed = {"expression": text} if text and base and text != base.expression else None
@@ -184,7 +198,8 @@ def _propose_rule(request: HttpRequest, found: Rule) -> Proposal:
     return governance.propose_rule(found, mode=mode, by=request.user, reason=reason, text=changed, version=version)
 
 
-def _number(text: str | None) -> int:
+def number(text: str | None) -> int:
+    """A whole number from an address or form; 0 for anything else."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
@@ -200,6 +215,7 @@ def _rule_context(found: Rule, request: HttpRequest) -> dict[str, Any]:
         "lane": found.lane,
         "rule": found,
         "row": rule_row(found, _standing(found.lane), hits),
+        "switch": switch(found.lane, found),
         "version": shown,
         "mode": mode,
         "modes": RuleVersion.Mode.choices,
@@ -209,6 +225,24 @@ def _rule_context(found: Rule, request: HttpRequest) -> dict[str, Any]:
         "reason": request.POST.get("reason", ""),
         "asked": request.POST.get("mode") or mode,
     }
+
+
+def switch(lane: Lane, rule: Rule | None = None) -> dict[str, Any]:
+    """A kill switch as its panel shows it."""
+    return {
+        "rule": rule,
+        "pulled": switches.is_pulled(in_force(lane), rule),
+        "acts": switches.acts(lane, rule)[:10],
+    }
+
+
+def _switched(request: HttpRequest, lane: Lane, rule: Rule | None = None) -> HttpResponse:
+    act = {"pull": switches.pull, "restore": switches.restore}.get(request.POST.get("switch", ""))
+    if act is None:
+        raise governance.NotPossible("There is no such act.")
+    release = act(lane, rule, by=request.user, reason=request.POST.get("reason", ""))
+    messages.success(request, f"{release.reason}. Release {release.pk} judges the next payment.")
+    return redirect(request.path + f"?lane={lane.name}")
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------
@@ -222,11 +256,11 @@ def pending_count(request: HttpRequest) -> int | None:
 @require_GET
 def approvals(request: HttpRequest) -> HttpResponse:
     """What waits for a second person, and what was decided."""
-    lane = _lane(request)
+    lane = lane_of(request)
     proposals = Proposal.objects.filter(lane=lane).select_related(
-        "proposed_by", "decided_by", "policy", "rule_version__rule", "model", "release", "lane"
+        "proposed_by", "decided_by", "policy", "rule_version__rule", "model", "list", "release", "lane"
     )
-    before = _number(request.GET.get("before"))
+    before = number(request.GET.get("before"))
     decided = proposals.exclude(status=Proposal.Status.PENDING)
     past = list((decided.filter(pk__lt=before) if before else decided)[: HISTORY + 1])
     context = {
@@ -235,8 +269,9 @@ def approvals(request: HttpRequest) -> HttpResponse:
         "history": [_shown(request, each) for each in past[:HISTORY]],
         "older": past[HISTORY - 1].pk if len(past) > HISTORY else None,
         "releases": Release.objects.filter(lane=lane).select_related("policy", "model")[:1],
+        "pulled": switches.pulled(lane),
     }
-    return _page(request, "approvals", context, "Approvals")
+    return page(request, "approvals", context, "Approvals")
 
 
 @require_http_methods(["GET", "POST"])
@@ -249,12 +284,12 @@ def approval(request: HttpRequest, pk: int) -> HttpResponse:
         except GovernanceError as error:
             proposal, refusal = _proposal(pk), error
     context = {"lane": proposal.lane, "item": _shown(request, proposal), "note": request.POST.get("note", "")}
-    return _page(request, "approval", context, f"Proposal {proposal.pk}", refusal)
+    return page(request, "approval", context, f"Proposal {proposal.pk}", refusal)
 
 
 def _proposal(pk: int) -> Proposal:
     found = Proposal.objects.select_related(
-        "proposed_by", "decided_by", "policy", "rule_version__rule__lane", "model", "release", "lane", "reverts"
+        "proposed_by", "decided_by", "policy", "rule_version__rule__lane", "model", "list", "release", "lane", "reverts"
     )
     return get_object_or_404(found, pk=pk)
 
@@ -284,6 +319,9 @@ def _shown(request: HttpRequest, proposal: Proposal) -> dict[str, Any]:
         "proposal": proposal,
         "changes": changes(proposal),
         "effect": effect_rows(proposal.effect) if proposal.kind == Proposal.Kind.POLICY else [],
+        "adds": bool(proposal.after.get("add")),
+        "touched_value": _touched_value(proposal.effect),
+        "does": list_does(proposal.list) if proposal.list else "",
         "own": proposal.proposed_by_id == request.user.pk,
         "may_propose": request.user.has_perm(f"scoring.propose_{proposal.kind}"),
         "may_decide": request.user.has_perm(f"scoring.approve_{proposal.kind}"),
@@ -292,16 +330,29 @@ def _shown(request: HttpRequest, proposal: Proposal) -> dict[str, Any]:
     }
 
 
+def _touched_value(effect: dict[str, Any]) -> str:
+    if "touched" not in effect:
+        return ""
+    currency = effect.get("currency", "EUR")
+    return f"{figure(effect['touched']['value'], 'money', currency)} {currency}"
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 def models(request: HttpRequest) -> HttpResponse:
-    """Every trained model with its stage and its figures, newest first."""
-    lane = _lane(request)
+    """Every trained model with its stage and its figures, newest first; the model's kill switch."""
+    lane, refusal = lane_of(request), None
+    if request.method == "POST":
+        try:
+            return _switched(request, lane)
+        except GovernanceError as error:
+            refusal = error
     versions = [(each, model_figures(each.metrics)[:3]) for each in ModelVersion.objects.filter(lane=lane)[:HISTORY]]
     columns = [text for text, _ in FIGURES]
-    return _page(request, "models", {"lane": lane, "versions": versions, "columns": columns}, "Models")
+    context = {"lane": lane, "versions": versions, "columns": columns, "switch": switch(lane)}
+    return page(request, "models", context, "Models", refusal)
 
 
 @require_http_methods(["GET", "POST"])
@@ -327,4 +378,4 @@ def model(request: HttpRequest, pk: int) -> HttpResponse:
         "proposals": Proposal.objects.filter(model=found).select_related("proposed_by", "decided_by")[:20],
         "reason": request.POST.get("reason", ""),
     }
-    return _page(request, "model", context, f"Model {found.version}", refusal)
+    return page(request, "model", context, f"Model {found.version}", refusal)

@@ -16,7 +16,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
@@ -39,11 +41,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SAVE_AGAIN_SECONDS = 60.0  # before a base that the disk had no room for is saved again
 BATCH = 32_768  # payments, or rows of the log, replayed at once
 HISTORY = INTAKE.code("history")
 JUDGED, PROFILED, LABEL, EPOCH = (LOG_KIND.code(kind) for kind in ("judged", "profiled", "label", "epoch"))
 
-LEFT_OUT = -1  # `old` of the log row of a payment that was decided by the fallback and never entered the profiles
+LEFT_OUT = -1  # `old` of the log row of a payment (decided by the fallback) or label that never entered the profiles
 
 OnBatch = Callable[[np.ndarray, np.ndarray], None]
 
@@ -58,9 +61,14 @@ class NoBase(Exception):
 
 # --- log replay -------------------------------------------------------------------------------------------------------
 
+# What moves the profiles: all that the kernel reads of a payment when no feature row is wanted.
+_JUDGED_BY = ("mcc", "type", "stage", "direction", "sca", "three_ds")
+_MOVING = {"id", "occurred_at", "amount_base", "original", "original_at", *ENTITY, *_JUDGED_BY}
+_MOVING |= {"lat", "lon", "merchant_country", "location_country", "import_job"}
+MOVING = np.dtype([(name, FACTS[name]) for name in FACT_COLUMNS if name in _MOVING])
+
 _LOGGED = np.dtype(
     [
-        *((name, FACTS[name]) for name in FACT_COLUMNS),
         ("seq", "i8"),
         ("log_kind", "i2"),
         ("old", "i2"),
@@ -71,8 +79,8 @@ _LOGGED = np.dtype(
         ("source", "i2"),
     ]
 )
-_LOG_ROWS = f"""
-    SELECT {", ".join(f't."{name}"' for name in FACT_COLUMNS)}, g.seq, g.kind, coalesce(g.old, 0::smallint),
+_LOG_ROWS = """
+    SELECT COLUMNS, g.seq, g.kind, coalesce(g.old, 0::smallint),
            coalesce(g.new, 0::smallint), coalesce(g.label_id, 0), coalesce(l.known_at, t.occurred_at),
            coalesce(l.verdict, 0::smallint), coalesce(l.source, 0::smallint)
       FROM lane_log g JOIN transaction t ON t.id = g.transaction_id LEFT JOIN label l ON l.id = g.label_id
@@ -85,24 +93,30 @@ def log_replay(
     """Bring `profiles` from its own seq to `upto` by the lane's log, `rows` at a time, one query on `cursor` each.
 
     `on_batch(events, matrix)` gets the events (dtype features.EVENT) and their feature rows (n, N_FEATURES), as they
-    were when they were judged. Raises LogDiffers.
+    were when they were judged; without it no rows are made, which is twice as fast. Raises LogDiffers.
     """
+    facts = MOVING if on_batch is None else FACTS
+    dtype = np.dtype([*((name, facts[name]) for name in facts.names or ()), *_LOGGED.descr])
+    select = _LOG_ROWS.replace("COLUMNS", _listed(facts, "t."))
     while profiles.seq < upto:
         last = min(profiles.seq + rows, upto)
         bounds = {"lane": lane_id, "after": profiles.seq, "upto": last}
-        logged = binary.fetch(cursor, _LOG_ROWS, bounds, _LOGGED)
-        events = _logged_events(profiles, logged)
-        matrix = features.advance(profiles, events).matrix
+        events = _logged_events(profiles, binary.fetch(cursor, select, bounds, dtype), facts)
+        matrix = features.advance(profiles, events, emit=on_batch is not None).matrix
         if on_batch is not None and len(events):
             on_batch(events, matrix)
         profiles.epoch, profiles.seq, profiles.token = _log_row(cursor, lane_id, last)
 
 
-def _logged_events(profiles: Profiles, logged: np.ndarray) -> np.ndarray:
+def _listed(facts: np.dtype, prefix: str = "") -> str:
+    return ", ".join(f'{prefix}"{name}"' for name in facts.names or ())
+
+
+def _logged_events(profiles: Profiles, logged: np.ndarray, facts: np.dtype) -> np.ndarray:
     """Log rows as events; their labels are taken in, and must change what the log says they changed."""
     logged = logged[logged["old"] != LEFT_OUT]
-    facts = _columns(logged, FACTS)
-    events = features.events_from_facts(facts, logged["seq"], (logged["log_kind"] - 1).astype("u1"))
+    events = _events_of(logged, facts)
+    events["kind"], events["seq"] = logged["log_kind"] - 1, logged["seq"]
     labels = np.flatnonzero(logged["log_kind"] == LABEL)
     if len(labels):
         events["known_at"][labels] = logged["known_at"][labels]
@@ -113,6 +127,15 @@ def _logged_events(profiles: Profiles, logged: np.ndarray) -> np.ndarray:
                 f"label {logged['label_id'][labels[differ[0]]]} changes something else than its log row says"
             )
         events["old"][labels], events["new"][labels] = old, new
+    return events
+
+
+def _events_of(records: np.ndarray, facts: np.dtype) -> np.ndarray:
+    """Events of payments of which only the columns `facts` are known, their kind by stage and type."""
+    events = np.zeros(len(records), features.EVENT)
+    for name in facts.names or ():
+        events[name] = records[name]
+    events["kind"] = features.kinds_of(records)
     return events
 
 
@@ -143,13 +166,8 @@ def _log_row(cursor: Any, lane_id: int, seq: int) -> tuple[int, int, bytes]:
 # --- time replay ------------------------------------------------------------------------------------------------------
 
 # What the kernel reads of a labelled payment: this much of it waits until its label is known.
-_LABELLED = np.dtype(
-    [
-        (name, FACTS[name])
-        for name in FACT_COLUMNS
-        if name in {"id", "occurred_at", "amount_base", "mcc", "type", "stage", "direction", *ENTITY}
-    ]
-)
+_OF_LABELLED = {"id", "occurred_at", "amount_base", "original", *ENTITY, *_JUDGED_BY}
+_LABELLED = np.dtype([(name, FACTS[name]) for name in FACT_COLUMNS if name in _OF_LABELLED])
 _WAITING = np.dtype([("arrival", "i8"), ("label", "i8"), ("payment", _LABELLED)])
 
 
@@ -216,34 +234,34 @@ def time_replay(
     `profiles` moves on; after the last batch it has also taken in the labels that are still to come. Raises ValueError
     when the order is broken.
     """
-    for facts, advanced in _replay(facts_batches, label_rows, Profiles() if profiles is None else profiles, delay):
+    batches = ((facts, features.events_from_facts(facts)) for facts in facts_batches)
+    for facts, advanced in _replay(batches, label_rows, Profiles() if profiles is None else profiles, delay):
         yield facts, advanced.matrix
 
 
 def _replay(
-    facts_batches: Iterable[np.ndarray],
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
     label_rows: np.ndarray | None,
     profiles: Profiles,
     delay: int,
-    left_out: np.ndarray | None = None,
+    *,
+    emit: bool = True,
 ) -> Iterator[tuple[np.ndarray, features.Advanced]]:
+    """Walk batches of payments and their events, with the labels that became known between them."""
     labels = _Labels(np.empty(0, LABEL_ROW) if label_rows is None else label_rows, delay)
     last = NEVER
-    for facts in facts_batches:
+    for facts, payments in batches:
         if not len(facts):
             continue
         last = _in_order(facts["occurred_at"], last)
         labels.note(facts)
         known = labels.due(last)
-        payments = features.events_from_facts(facts)
-        if left_out is not None and len(left_out):
-            payments["kind"][np.isin(facts["id"], left_out)] = features.PROFILED
         events, at = _merge(payments, labels.events(profiles, known), known["arrival"])
-        matrix, links = features.advance(profiles, events)
-        yield facts, features.Advanced(matrix if len(events) == len(facts) else matrix[at], links)
+        matrix, links = features.advance(profiles, events, emit=emit)
+        yield facts, features.Advanced(matrix if len(events) == len(facts) or not emit else matrix[at], links)
     rest = labels.due(None)
     for start in range(0, len(rest), BATCH):
-        features.advance(profiles, labels.events(profiles, rest[start : start + BATCH]))
+        features.advance(profiles, labels.events(profiles, rest[start : start + BATCH]), emit=False)
 
 
 def _in_order(times: np.ndarray, last: int) -> int:
@@ -267,6 +285,9 @@ def _merge(payments: np.ndarray, labels: np.ndarray, arrivals: np.ndarray) -> tu
 
 
 # --- streaming from Postgres ------------------------------------------------------------------------------------------
+
+
+PIECE = 200_000  # rows fetched at once
 
 
 def stream(
@@ -301,26 +322,108 @@ def _records(file: IO[bytes], dtype: np.dtype, rows: int) -> Iterator[np.ndarray
         raw = file.read(width * rows)
 
 
+class Runs:
+    """Records (with `occurred_at` and `id`) in order of time whatever order they come in, in bounded memory.
+
+    Each piece is sorted and written to an unnamed file; reading takes a stretch of time out of every piece at once.
+    """
+
+    def __init__(self, dtype: np.dtype) -> None:
+        folder = Path(settings.PROFILE_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.dtype = dtype
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by `close`)
+        self.runs: list[_Run] = []
+        self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def add(self, records: np.ndarray) -> None:
+        """Take a piece in, of a size that fits into memory twice."""
+        if len(records):
+            ordered = _by_time(records)
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(ordered.data)
+            self.runs.append(_Run(self.count, len(ordered), np.ascontiguousarray(ordered["occurred_at"][::SAMPLED])))
+            self.count += len(ordered)
+
+    def batches(self, rows: int) -> Iterator[np.ndarray]:
+        """All of them in order of (occurred_at, id), about `rows` at a time; what happened at one moment together."""
+        if not self.runs:
+            return
+        samples = np.sort(np.concatenate([run.samples for run in self.runs]))
+        cuts = np.unique(samples[:: max(1, rows // SAMPLED)])[1:]
+        before = [0] * len(self.runs)
+        for cut in [*cuts.tolist(), None]:
+            upto = [run.size if cut is None else self._place(run, cut) for run in self.runs]
+            stretches = zip(self.runs, before, upto, strict=True)
+            parts = [self._read(run, begin, end) for run, begin, end in stretches if begin < end]
+            before = upto
+            if parts:
+                yield _by_time(np.concatenate(parts))
+
+    def _place(self, run: _Run, cut: int) -> int:
+        """How many records of a run happened before `cut`."""
+        after = int(np.searchsorted(run.samples, cut))
+        begin, end = max(after - 1, 0) * SAMPLED, min(after * SAMPLED, run.size)
+        return begin + int(np.searchsorted(self._read(run, begin, end)["occurred_at"], cut))
+
+    def _read(self, run: _Run, begin: int, end: int) -> np.ndarray:
+        """Records of a run. Read, not mapped: mapped pages would count as this process's memory."""
+        part = np.empty(end - begin, self.dtype)
+        self.file.seek((run.start + begin) * self.dtype.itemsize)
+        self.file.readinto(part.data)
+        return part
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self.file.close()
+
+
+SAMPLED = 1_024  # of so many records of a run one time is held in memory
+
+
+class _Run(NamedTuple):
+    start: int
+    size: int
+    samples: np.ndarray  # of `occurred_at`, every SAMPLED-th
+
+
+def _by_time(records: np.ndarray) -> np.ndarray:
+    times, ids = records["occurred_at"], records["id"]
+    ahead, same = times[1:] > times[:-1], times[1:] == times[:-1]
+    if (ahead | (same & (ids[1:] > ids[:-1]))).all():
+        return np.ascontiguousarray(records)
+    return records[np.lexsort((ids, times))]
+
+
 # --- building ---------------------------------------------------------------------------------------------------------
 
 # Exactly what the log held at s0, and the listed imports: never "what is in the table".
-_PAYMENTS = f"""
-    SELECT {", ".join(f'"{name}"' for name in FACT_COLUMNS)} FROM (
-        SELECT t.* FROM lane_log g JOIN transaction t ON t.id = g.transaction_id
-         WHERE g.lane = %(lane)s AND g.seq <= %(seq)s AND g.kind IN ({JUDGED}, {PROFILED})
-        UNION ALL
-        SELECT t.* FROM transaction t
-         WHERE t.lane = %(lane)s AND t.intake = {HISTORY} AND t.import_job = ANY(%(imports)s)
-    ) base ORDER BY occurred_at, id"""
+_LOGGED_IDS = f"""
+    SELECT transaction_id FROM lane_log
+     WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s AND kind IN ({JUDGED}, {PROFILED})"""
+_LIVE = f"SELECT {_listed(MOVING)} FROM transaction WHERE lane = %(lane)s AND intake <> {HISTORY}"
+_IMPORTED = f"""
+    SELECT {_listed(MOVING)} FROM transaction
+     WHERE lane = %(lane)s AND intake = {HISTORY} AND import_job = ANY(%(imports)s)
+       AND id > %(after)s AND id <= %(upto)s"""
+_IMPORTED_IDS = """
+    SELECT coalesce(min(coalesce(first_id, 1)), 1) - 1,
+           max(coalesce(last_id, (SELECT last_value FROM transaction_id_seq)))
+      FROM transactions_importjob WHERE id = ANY(%(imports)s) AND kind = 'transactions'"""
 # Labels of imports count as the base's own only for imported payments: those of live payments come by the log.
 IMPORTED_LABEL = f"""
     l.import_job = ANY(%(imports)s) AND EXISTS (
         SELECT FROM transaction b WHERE b.id = l.transaction_id AND b.lane = l.lane AND b.intake = {HISTORY}
            AND b.import_job = ANY(%(imports)s))"""
-_LEFT_OUT = f"SELECT transaction_id FROM lane_log WHERE lane = %(lane)s AND seq <= %(seq)s AND old = {LEFT_OUT}"
+_LEFT_OUT = f"""
+    SELECT transaction_id FROM lane_log
+     WHERE lane = %(lane)s AND seq <= %(seq)s AND old = {LEFT_OUT} AND kind <> {LABEL}"""
 _LABELS = f"""
     SELECT l.id, l.transaction_id, l.known_at, l.verdict, l.source FROM label l
-      JOIN lane_log g ON g.label_id = l.id WHERE g.lane = %(lane)s AND g.seq <= %(seq)s
+      JOIN lane_log g ON g.label_id = l.id WHERE g.lane = %(lane)s AND g.seq <= %(seq)s AND g.old <> {LEFT_OUT}
      UNION
     SELECT l.id, l.transaction_id, l.known_at, l.verdict, l.source FROM label l
      WHERE l.lane = %(lane)s AND {IMPORTED_LABEL}"""
@@ -391,24 +494,53 @@ class UnknownImport(Exception):
 
 def _build_base(profiles: Profiles, base: dict[str, Any], progress: Callable[[Progress], None]) -> tuple[int, int]:
     """Time replay of the payments and labels of `base` (lane, seq, imports); how many there were of each."""
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, closing(Runs(MOVING)) as runs:
         labels = list(stream(cursor, _LABELS, base, LABEL_ROW, rows=1_000_000))
         label_rows = np.concatenate(labels) if labels else np.empty(0, LABEL_ROW)
         cursor.execute(_LEFT_OUT, base)
         left_out = np.array([row[0] for row in cursor.fetchall()], "i8")
-        with _spooled(cursor, _PAYMENTS, base) as file:
-            total = _rows_in(file)
-            done = 0
-            for facts, advanced in _replay(_records(file, FACTS, BATCH), label_rows, profiles, 0, left_out):
-                _keep_links(cursor, int(base["lane"]), advanced.links, facts)
-                done += len(facts)
-                progress(Progress(done, total))
+        for piece in _pieces(cursor, base):
+            runs.add(piece)
+        done = 0
+        batches = ((facts, _moving_events(facts, left_out)) for facts in runs.batches(BATCH))
+        for facts, advanced in _replay(batches, label_rows, profiles, 0, emit=False):
+            _keep_links(cursor, int(base["lane"]), advanced.links, facts)
+            done += len(facts)
+            progress(Progress(done, len(runs)))
     return done, len(label_rows)
 
 
-def _rows_in(file: IO[bytes]) -> int:
-    width = 2 + sum(4 + FACTS[name].itemsize for name in FACT_COLUMNS)
-    return (os.fstat(file.fileno()).st_size - len(binary.HEADER) - len(binary.TRAILER)) // width
+def _moving_events(facts: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    events = _events_of(facts, MOVING)
+    if len(left_out):
+        events["kind"][np.isin(facts["id"], left_out)] = features.PASSED
+    return events
+
+
+def _pieces(cursor: Any, base: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The payments of a base, dtype MOVING, in no order: by stretches of the log, then of the imports' ids."""
+    for after in range(0, base["seq"], PIECE):
+        bounds = {"lane": base["lane"], "after": after, "upto": min(after + PIECE, base["seq"])}
+        ids = binary.fetch(cursor, _LOGGED_IDS, bounds, np.dtype([("id", "i8")]))["id"]
+        yield _live(cursor, base["lane"], np.sort(ids))
+    cursor.execute(_IMPORTED_IDS, base)
+    first, last = cursor.fetchone()
+    for after in range(first, last or first, PIECE):
+        yield binary.fetch(cursor, _IMPORTED, base | {"after": after, "upto": min(after + PIECE, last)}, MOVING)
+
+
+def _live(cursor: Any, lane_id: int, ids: np.ndarray) -> np.ndarray:
+    """Live payments by their sorted ids: as one stretch where they lie close together, which they nearly always do."""
+    if not len(ids):
+        return np.empty(0, MOVING)
+    first, last = int(ids[0]), int(ids[-1])
+    if last - first < 4 * len(ids):
+        bounds = {"lane": lane_id, "first": first, "last": last}
+        found = binary.fetch(cursor, f"{_LIVE} AND id BETWEEN %(first)s AND %(last)s", bounds, MOVING)
+        return found if len(found) == len(ids) else found[np.isin(found["id"], ids)]
+    return binary.fetch(
+        cursor, f"{_LIVE} AND id = ANY(%(ids)s::bigint[])", {"lane": lane_id, "ids": ids.tolist()}, MOVING
+    )
 
 
 def _keep_links(cursor: Any, lane_id: int, links: np.ndarray, facts: np.ndarray) -> None:
@@ -492,8 +624,10 @@ def switch_if_ready(lane: Lane) -> bool:
     its epoch as failed. Raises what `Lane.commit` raises.
     """
     memory = lane.memory
-    ready = _ready(lane.cursor, lane.id, memory.epoch + 1) if memory is not None else None
-    if memory is None or ready is None:
+    if memory is None or time.monotonic() < lane.switch_again_at:
+        return False
+    ready = _ready(lane.cursor, lane.id, memory.epoch + 1)
+    if ready is None:
         return False
     try:
         fresh = _caught_up(lane.cursor, lane.id, ready, memory)
@@ -505,7 +639,12 @@ def switch_if_ready(lane: Lane) -> bool:
         )
         return False
     path = _folder(lane.id) / f"{ready.number:06d}-base-{uuid4().hex[:8]}.profiles"
-    sha256 = fresh.save(path)
+    try:
+        sha256 = fresh.save(path)
+    except OSError as error:  # a full disk: the epoch stays ready, and the lane in the one before
+        log.error("lane %s cannot save the base of epoch %s: %s", lane.id, ready.number, error)
+        lane.switch_again_at = time.monotonic() + SAVE_AGAIN_SECONDS
+        return False
     switched = _commit_switch(lane, ready, fresh, path, sha256)
     (path if not switched else Path(settings.PROFILE_DIR) / ready.file).unlink(missing_ok=True)
     return switched

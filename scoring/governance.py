@@ -6,62 +6,56 @@ in the same commit. The way back is one more proposal. Nothing is deleted: who, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from django.db.models import Max
 from django.db.transaction import atomic
 from django.utils import timezone
 
-from scoring import features, whatif
-from scoring.models import ModelVersion, PolicyVersion, Proposal, Release, Rule, RuleVersion
+from scoring import entries, features, matching, whatif
+from scoring.models import (
+    List,
+    ListEntry,
+    ListRemoval,
+    ModelVersion,
+    PolicyVersion,
+    Proposal,
+    Release,
+    Rule,
+    RuleVersion,
+)
 from scoring.policy import PolicyError, check_thresholds
+from scoring.refusals import (
+    AlreadyDecided,
+    GovernanceError,
+    NoChange,
+    NotAllowed,
+    NotPossible,
+    Person,
+    SamePerson,
+    Stale,
+)
 from scoring.releases import activate, in_force, rule_modes, with_rule
-from scoring.rules import RuleError, compile_expression, vocabulary
+from scoring.rules import Expression, RuleError, compile_expression, vocabulary
 from transactions.codes import EXPONENT, OUTCOME
 from transactions.models import Lane
 
+__all__ = [
+    "AlreadyDecided",
+    "GovernanceError",
+    "NoChange",
+    "NotAllowed",
+    "NotPossible",
+    "Person",
+    "SamePerson",
+    "Stale",
+]
+
 LIFETIME = timedelta(hours=72)
+MOST_ENTRIES = 1000  # entries that one proposal may add or take off
 Status, Kind = Proposal.Status, Proposal.Kind
-
-
-class Person(Protocol):
-    """Whoever acts; the desk's User is one."""
-
-    pk: Any
-
-    def has_perm(self, perm: str) -> bool: ...
-
-    def get_username(self) -> str: ...
-
-
-class GovernanceError(Exception):
-    """Why a change cannot be proposed or decided; the text is for people."""
-
-
-class NotAllowed(GovernanceError):
-    """The person lacks the right."""
-
-
-class SamePerson(GovernanceError):
-    """The proposer tried to approve their own proposal."""
-
-
-class AlreadyDecided(GovernanceError):
-    """The proposal is no longer pending."""
-
-
-class Stale(GovernanceError):
-    """What the proposal started from has changed since, or its time is over."""
-
-
-class NoChange(GovernanceError):
-    """The proposal would change nothing."""
-
-
-class NotPossible(GovernanceError):
-    """What is proposed cannot judge: a faulty text, a model of another kernel, no reason given."""
 
 
 # --- proposing --------------------------------------------------------------------------------------------------------
@@ -136,7 +130,7 @@ def propose_rule(
     base = version or standing[0] or rule.versions.first()
     if base is None or base.rule_id != rule.pk:
         raise NotPossible("The rule has no such version.")
-    _check_text(rule.lane, {"expression": base.expression, "outcome": base.outcome, **(text or {})})
+    _check_text(rule.lane, {"expression": base.expression, "outcome": base.outcome, **(text or {})}, mode)
     if not text and (base, mode) == standing:
         raise NoChange(f"{rule.code} is {mode} already.")
     effect = _rule_effect(rule.lane, base)
@@ -169,13 +163,23 @@ def _draft_rule(rule: Rule, base: RuleVersion, mode: str, text: Mapping[str, Any
     return RuleVersion.objects.create(rule=rule, number=number, mode=mode, created_by=by.get_username(), **content)
 
 
-def _check_text(lane: Lane, text: Mapping[str, Any]) -> None:
+def _check_text(lane: Lane, text: Mapping[str, Any], mode: str) -> None:
+    listings = {each.name: each for each in matching.listings_of(lane.pk).values()}
     try:
-        compile_expression(text["expression"], vocabulary(exponent=EXPONENT.get(lane.base_currency, 2)))
+        words = vocabulary(exponent=EXPONENT.get(lane.base_currency, 2))
+        expression = compile_expression(text["expression"], words, listings)
     except RuleError as error:
         raise NotPossible(f"The rule cannot be read: {error}") from None
     if text["outcome"] not in OUTCOME or text["outcome"] == "recorded":
         raise NotPossible(f"{text['outcome']} is not an outcome.")
+    if mode == RuleVersion.Mode.LIVE and text["outcome"] == "decline" and _watches(expression, listings):
+        raise NotPossible("A rule that declines cannot rest on a watch list, to which one person alone may add.")
+
+
+def _watches(expression: Expression, listings: Mapping[str, matching.Listing]) -> bool:
+    """Whether the text asks a watch list, by name or by kind."""
+    asked = expression.memberships
+    return any((each.choice if each.is_kind else listings[each.choice].kind) == "watch" for each in asked)
 
 
 def _rule_effect(lane: Lane, version: RuleVersion) -> dict[str, Any]:
@@ -208,6 +212,54 @@ def describe_model(model: ModelVersion | None) -> dict[str, Any]:
     return {"model": model.pk, "version": model.version, "sha256": model.sha256, "metrics": model.metrics}
 
 
+def propose_list(
+    held: List,
+    add: Sequence[Mapping[str, Any]] = (),
+    *,
+    remove: Sequence[ListEntry] = (),
+    by: Person | None,
+    reason: str,
+    via: str = "",
+    reverts: Proposal | None = None,
+) -> Proposal:
+    """Propose entries to add to a block or allow list, and standing ones to take off.
+
+    `add`: drafts as `lists.draft` makes them. `by` is None for a bank's system, then `via` names its API client. Raises
+    NoChange for what stands there already, or not any more.
+    """
+    if by is not None:
+        _check(by, Kind.LIST, reason)
+    if held.kind == List.Kind.WATCH:
+        raise NotPossible("A watch list takes entries at once; nothing has to be proposed.")
+    if not 1 <= len(add) + len(remove) <= MOST_ENTRIES:
+        raise NotPossible(f"Propose 1 to {MOST_ENTRIES} entries at a time.")
+    _release(held.lane)
+    _check_entries(held, add, remove)
+    before = {"entries": [each.pk for each in remove], "shown": [describe_entry(each) for each in remove]}
+    after = {"add": [dict(each) for each in add]}
+    effect = whatif.list_effect(held.lane, held.subject, [*map(entries.drafted, add), *map(entries.subject_of, remove)])
+    return _file(held.lane, Kind.LIST, by, reason, reverts, before, after, effect, list=held, proposed_via=via)
+
+
+def _check_entries(held: List, add: Sequence[Mapping[str, Any]], remove: Sequence[ListEntry]) -> None:
+    """Raises NoChange where the list is as wished already."""
+    gone = {each.pk for each in remove} - set(
+        entries.standing(held.entries.filter(pk__in=[each.pk for each in remove])).values_list("pk", flat=True)
+    )
+    if gone:
+        raise NoChange("An entry that is to be taken off does not stand on the list any more.")
+    leaving = {each.pk for each in remove}
+    there = [each for each in entries.same_subject(held, map(entries.drafted, add)) if each.pk not in leaving]
+    if there:
+        raise NoChange(f"{there[0].value} stands on the list already, since {there[0].valid_from:%d %b %Y}.")
+
+
+def describe_entry(entry: ListEntry) -> dict[str, Any]:
+    """An entry as a proposal keeps it."""
+    ends = entry.expires_at.isoformat() if entry.expires_at else None
+    return {"value": entry.value, "reason": entry.reason, "author": entry.author, "expires_at": ends}
+
+
 def revert(proposal: Proposal, *, by: Person, reason: str) -> Proposal:
     """Propose the way back: what was in force before `proposal` was approved. Needs a second person like any change."""
     if proposal.status != Status.APPROVED:
@@ -217,6 +269,8 @@ def revert(proposal: Proposal, *, by: Person, reason: str) -> Proposal:
         return propose_policy(proposal.lane, by=by, reason=reason, reverts=proposal, **content)
     if proposal.kind == Kind.RULE:
         return _revert_rule(proposal, by=by, reason=reason)
+    if proposal.kind == Kind.LIST:
+        return _revert_list(proposal, by=by, reason=reason)
     if not proposal.before["model"]:
         raise NotPossible("There was no model before this one.")
     model = ModelVersion.objects.get(pk=proposal.before["model"])
@@ -229,15 +283,27 @@ def _revert_rule(proposal: Proposal, *, by: Person, reason: str) -> Proposal:
     return propose_rule(rule, mode=before["mode"], version=version, by=by, reason=reason, reverts=proposal)
 
 
+def _revert_list(proposal: Proposal, *, by: Person, reason: str) -> Proposal:
+    """What it added goes, if it still stands; what it took off comes back, unless its time would be over."""
+    held, now = proposal.list, timezone.now()
+    removed = ListRemoval.objects.filter(proposal=proposal).select_related("entry")
+    back = [each.entry for each in removed if each.entry.expires_at is None or each.entry.expires_at > now]
+    add = [entries.draft_of(each, author=by.get_username(), reason=each.reason) for each in back]
+    return propose_list(
+        held, add, remove=list(entries.standing(proposal.entries.all())), by=by, reason=reason, reverts=proposal
+    )
+
+
 PROPOSERS: dict[str, Callable[..., Proposal]] = {
     Kind.POLICY: propose_policy,
     Kind.RULE: propose_rule,
     Kind.MODEL: propose_model,
+    Kind.LIST: propose_list,
 }
 
 
 def propose(kind: str, subject: Any, *args: Any, by: Person, reason: str, **change: Any) -> Proposal:
-    """Propose a change of `kind` (policy, rule, model) to `subject` (a lane, a rule, a model version)."""
+    """Propose a change of `kind` (policy, rule, model, list) to `subject` (a lane, a rule, a model version, a list)."""
     return PROPOSERS[Kind(kind)](subject, *args, by=by, reason=reason, **change)
 
 
@@ -258,7 +324,7 @@ def _release(lane: Lane) -> Release:
 def _file(
     lane: Lane,
     kind: str,
-    by: Person,
+    by: Person | None,
     reason: str,
     reverts: Proposal | None,
     before: dict[str, Any],
@@ -284,7 +350,8 @@ def approve(proposal: Proposal, *, by: Person, note: str = "") -> Release:
         _check_second_person(locked, by)
         _check_fresh(locked)
         _close(locked, Status.APPROVED, by, note)
-        return activate(locked.lane, by=by.get_username(), reason=locked.reason, proposal=locked, **_change(locked))
+        change = _change(locked, by)
+        return activate(locked.lane, by=by.get_username(), reason=locked.reason, proposal=locked, **change)
 
 
 @atomic
@@ -322,8 +389,21 @@ def is_stale(proposal: Proposal) -> bool:
         return release.policy_id != before["policy"]
     if proposal.kind == Kind.MODEL:
         return release.model_id != before["model"] or proposal.model.kernel_version != features.KERNEL_VERSION
+    if proposal.kind == Kind.LIST:
+        return _is_list_stale(proposal)
     version, mode = standing_rule(proposal.rule_version.rule)
     return (version.pk if version else None, mode) != (before["version"], before["mode"])
+
+
+def _is_list_stale(proposal: Proposal) -> bool:
+    held, now = proposal.list, timezone.now()
+    remove = list(held.entries.filter(pk__in=proposal.before["entries"]))
+    over = [each for each in map(entries.ends_of, proposal.after["add"]) if each is not None and each <= now]
+    try:
+        _check_entries(held, proposal.after["add"], remove)
+    except NoChange:
+        return True
+    return bool(over)
 
 
 def _pending(proposal: Proposal) -> Proposal:
@@ -334,7 +414,7 @@ def _pending(proposal: Proposal) -> Proposal:
 
 
 def _check_second_person(proposal: Proposal, by: Person) -> None:
-    if by.pk == proposal.proposed_by_id:
+    if proposal.proposed_by_id is not None and by.pk == proposal.proposed_by_id:
         raise SamePerson("You proposed this change yourself: another person has to decide on it.")
     if not by.has_perm(f"scoring.approve_{proposal.kind}"):
         raise NotAllowed(f"You may not decide on a change of a {proposal.kind}.")
@@ -349,11 +429,16 @@ def _check_fresh(proposal: Proposal) -> None:
         )
 
 
-def _change(proposal: Proposal) -> dict[str, Any]:
+def _change(proposal: Proposal, by: Person) -> dict[str, Any]:
+    """What the release of an approved proposal has anew; the lane's row is locked."""
     if proposal.kind == Kind.POLICY:
         return {"policy": proposal.policy}
     if proposal.kind == Kind.MODEL:
         return {"model": proposal.model}
+    if proposal.kind == Kind.LIST:
+        version = _release(proposal.lane).lists_version + 1
+        entries.apply(proposal, version=version, by=by.get_username())
+        return {"lists_version": version}
     rules = _release(proposal.lane).rules
     return {"rules": with_rule(rules, proposal.rule_version, proposal.after["mode"])}
 

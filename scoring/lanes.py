@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,8 +27,11 @@ from django.conf import settings
 
 from scoring import epochs, features
 from scoring.profiles import BadSnapshot, Profiles
-from transactions import ring
+from scoring.ranges import Ids, Range, first_of, runs
+from transactions import binary, few, ring
+from transactions.binary import Column
 from transactions.codes import INTAKE
+from transactions.services import Inserted, Prepared, key_order
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +40,62 @@ MOST_MESSAGES = 512  # messages taken from the ring at once
 NEWEST_SECONDS = 1.0  # between sweeps over the newest ids
 WHOLE_SECONDS = 60.0  # between sweeps over everything above the mark
 NEWEST_WINDOW = 15.0  # ids drawn in the last so many seconds are the newest
+LOCK_MILLISECONDS = 100  # how long the lane waits for a key that another ingest holds
 POLL_SECONDS = 0.1  # between looks into Postgres while Valkey is gone
-SNAPSHOT_ROWS = 250_000
+SNAPSHOT_ROWS = 200_000  # replaying so many takes about 3 s
 SNAPSHOT_SECONDS = 300.0
 SNAPSHOTS_KEPT = 2
-LIVE = INTAKE.code("live")
+LONGEST_SAVING = 60.0  # a process that writes a snapshot for so long hangs
+DISK_SECONDS = 30.0  # before a file that could not be written is written again
+STEP = 20_000  # ids looked at in one statement of a sweep
+LIVE, HISTORY = INTAKE.code("live"), INTAKE.code("history")
 
 # Two sequences, two marks, one proof: what the sweep of payments does, the sweep of labels does with other words.
+# OFFSET 0 fixes the plan, a look into an index for each row: at every size and whatever the statistics believe.
+DECIDED = "EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1 OFFSET 0)"
+OF_LANE = f"t.lane = %(lane)s AND t.intake = {LIVE}"
+# Labels that came with imports stand in the epoch's base and need no row of the log.
+LOGGED = f"""
+    (EXISTS (SELECT FROM lane_log g WHERE g.label_id = l.id OFFSET 0)
+     OR (l.import_job IS NOT NULL AND {epochs.IMPORTED_LABEL}))"""
+# A label is taken in only after its payment: judged by the log, or in the epoch's base.
+TAKEN_IN = """
+    (EXISTS (SELECT FROM decision d WHERE d.id = l.transaction_id * 64 + 1 OFFSET 0)
+     OR EXISTS (SELECT FROM transaction b
+                 WHERE b.id = l.transaction_id AND b.import_job = ANY(%(imports)s) OFFSET 0))"""
+# What only the next epoch can take in: labels of history that is not in this epoch's base.
+ASLEEP = f"""
+    EXISTS (SELECT FROM transaction b WHERE b.id = l.transaction_id AND b.intake = {HISTORY}
+               AND NOT b.import_job = ANY(%(imports)s::int[]) OFFSET 0)"""
+# What is owed of everything, for `verify`, in words of its own.
 PAYMENTS_OWED = f"""
     FROM transaction t WHERE t.lane = %(lane)s AND t.intake = {LIVE} AND t.id > %(above)s AND t.id <= %(upto)s
      AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1 AND d.id > %(above)s::bigint * 64)"""
-# Labels that came with imports stand in the epoch's base and need no row of the log.
 LABELS_OWED = f"""
     FROM label l WHERE l.lane = %(lane)s AND l.id > %(above)s AND l.id <= %(upto)s
      AND NOT EXISTS (SELECT FROM lane_log g WHERE g.label_id = l.id)
      AND (l.import_job IS NULL OR NOT ({epochs.IMPORTED_LABEL}))"""
-# A label is taken in only after its payment: judged by the log, or in the epoch's base.
-TAKEN_IN = """
-     AND (EXISTS (SELECT FROM decision d WHERE d.id = l.transaction_id * 64 + 1)
-       OR EXISTS (SELECT FROM transaction b WHERE b.id = l.transaction_id AND b.import_job = ANY(%(imports)s)))"""
-NEVER = 2**62
+# Rows between ranges of ids, one after the other.
+_IN_GAPS = """
+    FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS gap (first, last)
+   CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id BETWEEN gap.first AND gap.last OFFSET 0) {name}
+   WHERE {where}"""
+SEEN = np.dtype([("id", "i8"), ("done", "b1"), ("claimable", "b1"), ("asleep", "b1")])
+
+# Statements of the lane's session. A cursor that another owner moved is a division by zero: an error, not an answer, so
+# that what follows in the same message is not run.
+_RELEASE = "(SELECT r.id FROM scoring_release r WHERE r.lane_id = c.lane ORDER BY r.id DESC LIMIT 1)"
+PREPARED = f"""
+    SET plan_cache_mode = force_generic_plan;
+    PREPARE lane_open (smallint) AS
+        SELECT c.epoch, c.seq, uuid_send(c.token), {_RELEASE} FROM lane_cursor c WHERE c.lane = $1 FOR UPDATE;
+    PREPARE lane_move (smallint, uuid, integer, bigint, uuid) AS
+        WITH moved AS (
+            UPDATE lane_cursor SET epoch = $3, seq = $4, token = $5 WHERE lane = $1 AND token = $2 RETURNING 1)
+        SELECT 1 / count(*) FROM moved"""
+OPENED_AND_KEPT = f"""
+    SELECT c.epoch, c.seq, uuid_send(c.token), {_RELEASE}, sent.id, won.id IS NOT NULL
+      FROM lane_cursor c, sent LEFT JOIN won USING (id) WHERE c.lane = $1 ORDER BY sent.place"""
 
 
 class LaneTaken(Exception):
@@ -72,6 +112,10 @@ class UnknownLane(Exception):
 
 class NotNow(Exception):
     """This claim cannot be taken in as it is; nothing was touched, the session and the memory stand."""
+
+
+class KeysHeld(NotNow):
+    """Another ingest holds a key of a waiting request's payment: its web process will keep the payment itself."""
 
 
 class Standing(NamedTuple):
@@ -101,10 +145,24 @@ class Commit:
     """One commit under way: the memory is its own until it is answered; `to` says where the cursor will stand."""
 
     cursor: Any
+    few: few.Few
     memory: Profiles
     before: Standing
+    release_id: int | None  # in force, read under the lane's lock
+    inserted: Inserted | None = None  # what keeping the payments of waiting requests came to
     token: bytes = field(default_factory=lambda: os.urandom(16))
     after: Standing | None = None  # None: there was nothing to take in, roll back
+    writes: list[str] = field(default_factory=list)  # statements that are sent together with COMMIT
+    payments: np.ndarray = field(default_factory=lambda: np.empty(0, "i8"))  # decided by this commit
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, "i8"))  # taken in by it
+
+    def store(self, table: str, columns: Mapping[str, Column]) -> None:
+        """Append rows, see `binary.store`: many by COPY now, few by a statement that goes with the COMMIT."""
+        n = next(len(values) for _, values in columns.values() if not binary.is_scalar(values))
+        if n > few.FEW:
+            binary.store(self.cursor, table, columns)
+        elif n:
+            self.writes.append(self.few.insert(table, columns))
 
     def to(self, seq: int, *, epoch: int | None = None) -> None:
         """Move the cursor to `seq` at the end."""
@@ -120,61 +178,96 @@ class Fence(NamedTuple):
 
 @dataclass
 class Sweep:
-    """Finds what no ring told, in one id sequence, and moves its mark when nothing below the fence is owed."""
+    """Finds what no ring told, in one id sequence, and moves its mark when nothing below the fence is owed.
+
+    `known` are ids above the mark that this owner knows to be dealt with, because it did so or saw it: that never
+    changes again, so only the gaps between them are looked at. Under load there is next to nothing in them. What is
+    owed but `asleep`, because only the next epoch can take it in, holds the mark, but need not be looked at again.
+    """
 
     column: str  # of lane_cursor
     sequence: str
-    owed: str
-    claimable: str
-    step: int  # ids looked at in one statement of a whole sweep
+    seen: str  # what is visible between ranges of ids, as SEEN
+    owed: str  # what of it is owed
     mark: int = 0
     fence: Fence | None = None
     resume: int | None = None  # how far the whole sweep that is under way has come
     whole_at: float = -math.inf
+    whole_took: float = 0.0
     newest: list[tuple[float, int]] = field(default_factory=list)
+    known: Ids = field(default_factory=Ids)
+    asleep: Ids = field(default_factory=Ids)
 
     @property
     def due(self) -> bool:
-        """Whether everything above the mark must be looked at (again, or further)."""
-        return self.resume is not None or time.monotonic() - self.whole_at >= WHOLE_SECONDS
+        """Whether everything above the mark must be looked at (again, or further); at most a tenth of the time."""
+        return self.resume is not None or time.monotonic() - self.whole_at >= max(WHOLE_SECONDS, 10 * self.whole_took)
 
-    def find(self, cursor: Any, lane_id: int, imports: list[int]) -> np.ndarray:
-        """Ids that are visible and owed, ascending: one step of a whole sweep if one is due, else among the newest."""
+    def find(self, cursor: Any, lane_id: int, imports: list[int], waiting: Iterable[Range] = ()) -> np.ndarray:
+        """Ids that are visible and owed, ascending: one step of a whole sweep if one is due, else among the newest.
+
+        Those of `waiting`, which will be claimed anyway, are left out.
+        """
         last, whole = self._last(cursor), self.due
         newest = self._newest(last)
-        above = (self.mark if self.resume is None else self.resume) if whole else newest
-        upto = above + self.step if whole else NEVER
-        query = f"SELECT id {self.owed} {self.claimable} ORDER BY id"
-        cursor.execute(query, {"lane": lane_id, "above": above, "upto": upto, "imports": imports})
-        ids = np.array([row[0] for row in cursor.fetchall()], "i8")
+        gaps = self._gaps((self.mark if self.resume is None else self.resume) if whole else newest, last, waiting)
+        step = first_of(gaps, STEP) if whole else gaps
+        began = time.monotonic()
+        ids = self._look(cursor, lane_id, imports, step)
         if whole:
-            self.resume = upto if upto < last else None
+            self.whole_took = (self.whole_took if self.resume is not None else 0.0) + time.monotonic() - began
+            self.resume = step[-1][1] if step and step[-1] != gaps[-1] else None
             self.whole_at = time.monotonic()
         return ids
 
+    def _gaps(self, above: int, upto: int, waiting: Iterable[Range]) -> list[Range]:
+        """The ranges of (above, upto] that are neither known nor waiting nor asleep."""
+        expected = Ids()
+        for first, last in (*waiting, *zip(self.asleep.firsts, self.asleep.lasts, strict=True)):
+            expected.add(first, last)
+        return [part for first, last in self.known.gaps(above, upto) for part in expected.gaps(first - 1, last)]
+
+    def _look(self, cursor: Any, lane_id: int, imports: list[int], gaps: list[Range]) -> np.ndarray:
+        """What is owed and may be claimed between `gaps`; what is found to be dealt with is known from now on."""
+        if not gaps:
+            return np.empty(0, "i8")
+        seen = binary.fetch(cursor, self.seen, _between(gaps, lane_id, imports), SEEN)
+        self.known.add_all(seen["id"][seen["done"]])
+        self.asleep.add_all(seen["id"][seen["asleep"] & ~seen["done"]])
+        return np.sort(seen["id"][seen["claimable"] & ~seen["done"]])
+
     def move_mark(self, cursor: Any, lane_id: int, imports: list[int], token: bytes) -> None:
-        """Draw a fence, or move the mark to the one that was drawn once it is passed and nothing below is owed."""
+        """Draw a fence, or move the mark towards the one that was drawn once it is passed and nothing below is owed.
+
+        Not before the gaps are few: a look at millions of ids would stand in the way of decisions. A mark that is lost
+        in a crash is found again, so that nobody waits for its commit.
+        """
         if self.fence is None:
             self.fence = self._draw(cursor)
             return
+        gaps = self.known.gaps(self.mark, self.fence.last)
+        near = first_of(gaps, STEP)
+        upto = self.fence.last if near == gaps else near[-1][1]
         cursor.execute(
-            f"UPDATE lane_cursor SET {self.column} = greatest({self.column}, %(upto)s) WHERE lane = %(lane)s"
-            f" AND token = %(token)s::uuid AND pg_snapshot_xmin(pg_current_snapshot()) >= %(xid)s::xid8"
+            f"SET LOCAL synchronous_commit = off; UPDATE lane_cursor SET {self.column} = greatest({self.column},"
+            " %(upto)s) WHERE lane = %(lane)s AND token = %(token)s::uuid"
+            " AND pg_snapshot_xmin(pg_current_snapshot()) >= %(xid)s::xid8"
             f" AND NOT EXISTS (SELECT {self.owed}) RETURNING {self.column}",
             {
-                "lane": lane_id,
-                "imports": imports,
-                "above": self.mark,
-                "upto": self.fence.last,
+                **_between(near, lane_id, imports),
+                "upto": upto,
                 "token": str(UUID(bytes=token)),
                 "xid": self.fence.xid,
             },
         )
         if row := cursor.fetchone():
-            self.mark, self.fence = row[0], None
+            self.mark = row[0]
+            self.fence = self.fence if self.mark < self.fence.last else None
+            self.known.forget(self.mark)
+            self.asleep.forget(self.mark)
 
     def _draw(self, cursor: Any) -> Fence | None:
-        """The last id drawn, and only then, in a commit of its own, a fresh xid; None if the mark is there."""
+        """The last id drawn, and only then, in a statement of its own, a fresh xid; None if the mark is there."""
         last = self._last(cursor)
         if last <= self.mark:
             return None
@@ -195,14 +288,28 @@ class Sweep:
         return max(self.mark, self.newest[0][1])
 
 
+def _between(gaps: list[Range], lane_id: int, imports: list[int]) -> dict[str, Any]:
+    """Parameters of `_IN_GAPS`."""
+    firsts, lasts = [gap[0] for gap in gaps], [gap[1] for gap in gaps]
+    return {"lane": lane_id, "imports": imports, "firsts": firsts, "lasts": lasts}
+
+
+def _gap_queries(table: str, name: str, where: str, done: str, claimable: str, asleep: str) -> tuple[str, str]:
+    """The two selects of a sweep over `table`: what is seen, and what is owed."""
+    inside = _IN_GAPS.format(table=table, name=name, where=where)
+    return f"SELECT {name}.id, {done}, {claimable}, {asleep} {inside}", f"{inside} AND NOT {done}"
+
+
 def payments_sweep() -> Sweep:
     """The sweep over payments without a decision."""
-    return Sweep("mark", "transaction_id_seq", PAYMENTS_OWED, "", step=50_000)
+    queries = _gap_queries("transaction", "t", OF_LANE, DECIDED, "true", "false")
+    return Sweep("mark", "transaction_id_seq", *queries)
 
 
 def labels_sweep() -> Sweep:
     """The sweep over labels without a row of the log."""
-    return Sweep("label_mark", "label_id_seq", LABELS_OWED, TAKEN_IN, step=10_000)
+    queries = _gap_queries("label", "l", "l.lane = %(lane)s", LOGGED, TAKEN_IN, ASLEEP)
+    return Sweep("label_mark", "label_id_seq", *queries)
 
 
 class Lane:
@@ -212,14 +319,28 @@ class Lane:
         self.id = lane_id
         self.connection = connection
         self.cursor = connection.cursor()
+        self.few = few.Few(self.cursor)
         self.memory = memory  # None while it does not equal the cursor
-        self.imports: list[int] = []  # the import jobs whose payments stand in the epoch's base
+        self._imports: list[int] = []
         self.payments = payments_sweep()
         self.labels = labels_sweep()
         self.backlog: list[ring.Range] = []
         self.ringing = True  # whether Valkey answered last
         self.swept_at = 0.0
         self.saved = (time.monotonic(), 0)
+        self.saving: tuple[int, int, float] | None = None  # process that writes a snapshot, seq of that, since when
+        self.save_again_at = self.switch_again_at = -math.inf  # after the disk failed: left alone until then
+
+    @property
+    def imports(self) -> list[int]:
+        """The import jobs whose payments stand in the epoch's base."""
+        return self._imports
+
+    @imports.setter
+    def imports(self, jobs: list[int]) -> None:
+        self._imports = jobs
+        self.labels.known.clear()  # which labels need no row of the log, or must wait, hangs on them
+        self.labels.asleep.clear()
 
     # --- taking over --------------------------------------------------------------------------------------------------
 
@@ -228,11 +349,14 @@ class Lane:
         self.cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [self.id])
         if not self.cursor.fetchone()[0]:
             raise LaneTaken(f"lane {self.id} has an owner")
+        self.cursor.execute(PREPARED)
+        self.few.prepare_keeping(OPENED_AND_KEPT)
         standing = self._standing()
         if self.memory is None or standing_of(self.memory) != standing:
             self.memory = None
             self.memory = self.rebuild(standing)
-        self.saved = (time.monotonic(), self.memory.seq)
+        else:
+            self.saved = (time.monotonic(), standing.seq)
         self.imports = epochs.imports_of(self.cursor, self.id, standing.epoch)
 
     def _standing(self) -> Standing:
@@ -255,6 +379,7 @@ class Lane:
         started = time.monotonic()
         memory = newest_snapshot(self.cursor, self.id, standing) or epochs.base(self.cursor, self.id, standing.epoch)
         found = memory.seq
+        self.saved = (time.monotonic(), found)  # after a long replay a snapshot is due: the next one shall be short
         epochs.log_replay(self.cursor, memory, self.id, upto=standing.seq)
         if standing.seq == 0:
             memory.token = standing.token
@@ -267,15 +392,16 @@ class Lane:
     # --- one commit ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def commit(self) -> Iterator[Commit]:
-        """Steps "Judge" 1 and 5 around the work: the cursor row locked and compared, then moved on, then COMMIT.
+    def commit(self, keeping: Prepared | None = None) -> Iterator[Commit]:
+        """Steps "Judge" 1, 2 and 5 around the work: the cursor row locked and compared, then moved on, then COMMIT.
 
-        Whatever is raised in between ends the session, for only the cursor tells then whether the commit happened; the
-        memory is dropped, since the kernel may have advanced it. `NotNow`, raised before the kernel runs, keeps both.
+        The few payments of waiting requests that are to be kept go in with the same message. Whatever is raised in
+        between ends the session, for only the cursor tells then whether the commit happened; the memory is dropped,
+        since the kernel may have advanced it. `NotNow`, raised before the kernel runs, keeps both.
         """
         memory, self.memory = self.memory, None
         try:
-            commit = self._begin(memory)
+            commit = self._begin(memory, keeping)
             yield commit
             self._end(commit)
         except NotNow:
@@ -288,30 +414,51 @@ class Lane:
             raise
         self.memory = commit.memory
 
-    def _begin(self, memory: Profiles | None) -> Commit:
-        self.cursor.execute(
-            "BEGIN; SELECT pg_current_xact_id();"
-            " SELECT epoch, seq, uuid_send(token) FROM lane_cursor WHERE lane = %s FOR UPDATE",
-            [self.id],
-        )
-        epoch, seq, token = self.cursor.fetchone()
+    def _begin(self, memory: Profiles | None, keeping: Prepared | None) -> Commit:
+        """One message, one round trip: BEGIN, the xid, the cursor row locked, and then what was to be kept.
+
+        The xid stands before the ids, as "Ingest" wants, since statements of one message run one after the other. That
+        the cursor is compared only after the payments went in loses nothing: if it differs, all of it is rolled back.
+        """
+        order: list[int] = []
+        message = f"BEGIN; SELECT pg_current_xact_id(); EXECUTE lane_open ({self.id})"
+        if keeping is not None:
+            order = key_order(keeping)
+            message += f"; SET LOCAL lock_timeout = '{LOCK_MILLISECONDS}ms'; {self.few.keep(keeping, order)}"
+        try:
+            self.cursor.execute(message)
+        except psycopg2.errors.LockNotAvailable as error:
+            raise KeysHeld(str(error)) from error
+        rows = self.cursor.fetchall()
+        epoch, seq, token, release_id = rows[0][:4] if rows else (0, 0, b"", None)
         if memory is None or standing_of(memory) != (epoch, seq, bytes(token)):
             raise LaneLost(f"lane {self.id} went on without this owner")
-        return Commit(self.cursor, memory, standing_of(memory))
+        commit = Commit(self.cursor, self.few, memory, standing_of(memory), release_id)
+        if keeping is not None:
+            commit.inserted = few.kept(self.cursor, keeping, order, [row[4:] for row in rows])
+            commit.writes.append("SET LOCAL lock_timeout = 0")
+        return commit
 
     def _end(self, commit: Commit) -> None:
+        """One message: what is still to be written, the cursor compared and moved, COMMIT.
+
+        `lane_move` raises when it finds no row with the old token, and no statement runs after one that raised: so the
+        answer to the comparison is heard before COMMIT is, though both were said in one breath.
+        """
         if commit.after is None:
             self.cursor.execute("ROLLBACK")
             return
-        before, after = commit.before, commit.after
-        self.cursor.execute(
-            "UPDATE lane_cursor SET epoch = %s, seq = %s, token = %s::uuid WHERE lane = %s AND token = %s::uuid",
-            [after.epoch, after.seq, str(UUID(bytes=after.token)), self.id, str(UUID(bytes=before.token))],
-        )
-        if self.cursor.rowcount != 1:
-            raise LaneLost(f"the cursor of lane {self.id} was moved by somebody else")
-        self.cursor.execute("COMMIT")
+        after, old, new = commit.after, commit.before.token.hex(), commit.after.token.hex()
+        move = f"EXECUTE lane_move ({self.id}, '{old}', {after.epoch}, {after.seq}, '{new}')"
+        try:
+            self.cursor.execute("; ".join([*commit.writes, move, "COMMIT"]))
+        except psycopg2.errors.DivisionByZero as error:
+            raise LaneLost(f"the cursor of lane {self.id} was moved by somebody else") from error
+        if self.cursor.statusmessage != "COMMIT":
+            raise LaneLost(f"lane {self.id} could not commit: {self.cursor.statusmessage}")
         commit.memory.epoch, commit.memory.seq, commit.memory.token = after
+        self.payments.known.add_all(commit.payments)
+        self.labels.known.add_all(commit.labels)
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
@@ -327,8 +474,9 @@ class Lane:
         self.swept_at = time.monotonic()
         found = 0
         for kind, sweep in (("payments", self.payments), ("labels", self.labels)):
-            ids = sweep.find(self.cursor, self.id, self.imports)
-            self.backlog += _ranges(kind, ids)
+            waiting = [(each.first, each.last) for each in self.backlog if each.kind == kind]
+            ids = sweep.find(self.cursor, self.id, self.imports, waiting)
+            self.backlog += [ring.Range(kind, first, last) for first, last in runs(ids)]
             found += len(ids)
         self.backlog = _merged(self.backlog)
         self.move_marks()
@@ -359,8 +507,16 @@ class Lane:
         """Draw or pass the fences of payments and labels."""
         if self.memory is None:
             raise LaneLost(f"lane {self.id} has no memory")
-        self.payments.move_mark(self.cursor, self.id, self.imports, self.memory.token)
-        self.labels.move_mark(self.cursor, self.id, self.imports, self.memory.token)
+        if self._stepping:
+            return  # what is above the marks is not known yet
+        for kind, sweep in (("payments", self.payments), ("labels", self.labels)):
+            if sweep.fence is None or not self._waits_below(kind, sweep, sweep.fence.last):
+                sweep.move_mark(self.cursor, self.id, self.imports, self.memory.token)
+
+    def _waits_below(self, kind: str, sweep: Sweep, fence: int) -> bool:
+        """Whether the backlog holds something that is still to be dealt with up to `fence`: no need to ask Postgres."""
+        own = [each for each in self.backlog if each.kind == kind]
+        return any(sweep.known.gaps(each.first - 1, min(each.last, fence)) for each in own)
 
     def _listen(self, patience: float) -> list[ring.Body]:
         """Take what was rung: ranges go to the backlog, bodies whose askers still wait are returned."""
@@ -397,13 +553,70 @@ class Lane:
     # --- snapshots ----------------------------------------------------------------------------------------------------
 
     def save_if_due(self, *, now: bool = False) -> None:
-        """Write a snapshot every SNAPSHOT_ROWS or SNAPSHOT_SECONDS, or `now`, if anything happened since."""
-        if self.memory is None or self.memory.seq == self.saved[1]:
+        """Write a snapshot every SNAPSHOT_ROWS or SNAPSHOT_SECONDS, or `now`, if anything happened since.
+
+        By a child process, so that no decision waits for the disk; `now` here, and only then does it block.
+        """
+        if not now:
+            self.heed()
+        self.end_saving(LONGEST_SAVING if now else 0.0)
+        if self.memory is None or self.memory.seq == self.saved[1] or self.saving is not None:
             return
         at, seq = self.saved
-        if now or self.memory.seq - seq >= SNAPSHOT_ROWS or time.monotonic() - at >= SNAPSHOT_SECONDS:
-            save_snapshot(self.id, self.memory)
-            self.saved = (time.monotonic(), self.memory.seq)
+        old = self.memory.seq - seq >= SNAPSHOT_ROWS or time.monotonic() - at >= SNAPSHOT_SECONDS
+        if now:
+            self._save(self.memory)
+        elif old and time.monotonic() >= self.save_again_at:
+            self.saving = _fork_snapshot(self.id, self.memory), self.memory.seq, time.monotonic()
+
+    def _save(self, memory: Profiles) -> None:
+        """A snapshot only shortens a rebuild: where the disk is full, the lane goes on without."""
+        try:
+            save_snapshot(self.id, memory)
+        except OSError as error:
+            self._not_saved(str(error))
+        else:
+            self.saved = (time.monotonic(), memory.seq)
+
+    def end_saving(self, patience: float) -> None:
+        """Take note of the child that writes a snapshot if it ends within `patience` seconds; a hung one is killed."""
+        while self.saving is not None:
+            child, seq, began = self.saving
+            try:
+                ended, status = os.waitpid(child, os.WNOHANG)
+            except ChildProcessError:  # somebody else took its end; whether the file is whole, its own hash will tell
+                ended, status = child, 0
+            if ended:
+                self.saving = None
+                self._saved(seq, status)
+            elif time.monotonic() - began > max(patience, LONGEST_SAVING):
+                os.kill(child, signal.SIGKILL)
+            elif time.monotonic() - began > patience:
+                return
+            else:
+                time.sleep(0.02)
+
+    def _saved(self, seq: int, status: int) -> None:
+        if status:
+            self._not_saved(f"its process ended with {os.waitstatus_to_exitcode(status)}")
+        else:
+            self.saved = (time.monotonic(), seq)
+
+    def _not_saved(self, why: str) -> None:
+        log.error("no snapshot of lane %s could be written: %s", self.id, why)
+        self.save_again_at = time.monotonic() + DISK_SECONDS
+
+    def heed(self) -> None:
+        """Do what an operator wished by a file beside the snapshots: save the memory now, or drop it and rebuild it."""
+        save, rebuild = (wish_file(self.id, wish) for wish in (SAVE, REBUILD))
+        if self.memory is not None and save.exists():
+            self._save(self.memory)
+            save.unlink(missing_ok=True)
+        if rebuild.exists():
+            drop_snapshots(self.id)
+            rebuild.unlink(missing_ok=True)
+            self.memory = None
+            raise LaneLost(f"lane {self.id} was asked to rebuild its memory")
 
 
 def standing_of(memory: Profiles) -> Standing:
@@ -458,7 +671,10 @@ def own_lane(lane_id: int, *, memory: Profiles | None = None) -> Iterator[Lane]:
     try:
         lane = Lane(lane_id, connection, memory)
         lane.take_over()
-        yield lane
+        try:
+            yield lane
+        finally:
+            lane.end_saving(LONGEST_SAVING)  # whoever rebuilds next is glad of it
     finally:
         connection.close()
 
@@ -471,15 +687,54 @@ def snapshot_folder(lane_id: int) -> Path:
     return settings.PROFILE_DIR / f"lane-{lane_id}" / "snapshots"
 
 
+SAVE, REBUILD = "save", "rebuild"  # what an operator may wish of a running owner
+
+
+def wish_file(lane_id: int, wish: str) -> Path:
+    """The file whose being there tells the owner a wish; gone once it is fulfilled."""
+    return snapshot_folder(lane_id) / f"{wish}.wish"
+
+
+def drop_snapshots(lane_id: int) -> int:
+    """Delete the lane's snapshots; how many there were. Its memory is then rebuilt from the base and the log."""
+    found = list(snapshot_folder(lane_id).glob("*.profiles"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
 def save_snapshot(lane_id: int, memory: Profiles) -> Path:
     """Write the memory aside and put it in place whole; older snapshots than the last few go."""
     folder = snapshot_folder(lane_id)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{memory.epoch:06d}-{memory.seq:014d}-{bytes(memory.token).hex()}.profiles"
     memory.save(path)
-    for old in sorted(folder.glob("*.profiles"))[:-SNAPSHOTS_KEPT]:
+    torn = [aside for aside in folder.glob("*.aside") if time.time() - aside.stat().st_mtime > LONGEST_SAVING]
+    for old in (*sorted(folder.glob("*.profiles"))[:-SNAPSHOTS_KEPT], *torn):
         old.unlink(missing_ok=True)
     return path
+
+
+def _fork_snapshot(lane_id: int, memory: Profiles) -> int:
+    """Start a child process that writes the memory as it is now; its process id.
+
+    The child sees the memory as it was at the fork, whatever the lane does to its own: pages that the lane changes
+    meanwhile are copied, which bounds what it costs by the memory's size. It closes every socket first: a session that
+    a child held open would outlive a killed owner, and its lock with it. It touches nothing else of the process.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.nice(10)
+        save_snapshot(lane_id, memory)
+        code = 0
+    except OSError as error:
+        code = error.errno or 1
+    finally:
+        os._exit(code)
 
 
 def newest_snapshot(cursor: Any, lane_id: int, standing: Standing) -> Profiles | None:
@@ -520,14 +775,6 @@ def belongs(cursor: Any, lane_id: int, standing: Standing) -> bool:
         },
     )
     return cursor.fetchone() is not None
-
-
-def _ranges(kind: str, ids: np.ndarray) -> list[ring.Range]:
-    """Sorted ids as ranges without gaps."""
-    if not len(ids):
-        return []
-    cuts = np.flatnonzero(np.diff(ids) != 1) + 1
-    return [ring.Range(kind, int(run[0]), int(run[-1])) for run in np.split(ids, cuts)]
 
 
 def _merged(backlog: list[ring.Range]) -> list[ring.Range]:

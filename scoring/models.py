@@ -36,7 +36,7 @@ class ReasonCode(models.Model):
     code = models.CharField(max_length=40, primary_key=True)
     title = models.CharField(max_length=80)
     description = models.CharField(max_length=300)
-    source = models.CharField(max_length=8, choices=[("rule", "rule"), ("model", "model"), ("policy", "policy")])
+    source = models.CharField(max_length=8, choices=[(each, each) for each in ("rule", "model", "policy", "list")])
 
     class Meta:
         ordering = ["code"]
@@ -158,6 +158,105 @@ class PolicyVersion(models.Model):
         return f"policy {self.number}"
 
 
+class List(models.Model):
+    """A named list of customers, cards, devices … What it does is settled when it is made and never changes.
+
+    Entries of a block or allow list need two persons, going in and out; a watch list takes them at once.
+    """
+
+    class Kind(models.TextChoices):
+        BLOCK = "block"
+        ALLOW = "allow"
+        WATCH = "watch"
+
+    class Subject(models.TextChoices):
+        CUSTOMER = "customer"
+        CARD = "card"
+        ACCOUNT = "account"
+        DEVICE = "device"
+        IP = "ip", "IP address"
+        MERCHANT = "merchant"
+        COUNTERPARTY = "counterparty", "Payee"
+        COUNTRY = "country"
+        BIN = "bin", "BIN"
+
+    id = models.AutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="lists")
+    name = models.SlugField(max_length=40, help_text="As rules call it.")
+    kind = models.CharField(max_length=5, choices=Kind)
+    subject = models.CharField(max_length=12, choices=Subject)
+    outcome = CodeField("OUTCOME", help_text="Of a block list: the least that happens to a payment it hits.")
+    skips_scoring = models.BooleanField(default=False, help_text="Of an allow list: a hit is approved unseen.")
+    description = models.CharField(max_length=300, blank=True, default="")
+    owner = models.CharField(max_length=150, blank=True, default="")
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["lane", "name"], name="one_list_of_a_name"),
+            models.CheckConstraint(condition=Q(skips_scoring=False) | Q(kind="allow"), name="only_allow_lists_skip"),
+        ]
+        permissions = [
+            ("propose_list", "Can propose entries of block and allow lists"),
+            ("approve_list", "Can approve entries of block and allow lists as second person"),
+            ("watch_list", "Can add to and remove from watch lists"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ListEntry(models.Model):
+    """One subject on a list, from a moment on. Never changed: what ends it early is a `ListRemoval`."""
+
+    id = models.BigAutoField(primary_key=True)
+    list = models.ForeignKey(List, on_delete=models.PROTECT, related_name="entries")
+    value = models.CharField(max_length=64, help_text="As people read it; of a card's token only the ends.")
+    key = models.BigIntegerField(default=0, help_text="Entity key, country code or BIN; 0 for a network.")
+    high = models.BigIntegerField(default=0, help_text="A network's address as 128 bits, IPv4 mapped.")
+    low = models.BigIntegerField(default=0)
+    prefix = models.SmallIntegerField(default=0, help_text="Leading bits of the 128 that count.")
+    valid_from = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=200)
+    author = models.CharField(max_length=150)
+    origin = models.CharField(max_length=80, default="desk", help_text="desk, file, api, case 1204 …")
+    added_at = models.DateTimeField(default=timezone.now)
+    version = models.IntegerField(help_text="The lane's lists_version that brought it.")
+    proposal = models.ForeignKey("Proposal", on_delete=models.PROTECT, null=True, blank=True, related_name="entries")
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["list", "-id"], name="entries_of_a_list"),
+            models.Index(fields=["list", "key"], name="entries_of_a_subject"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(expires_at__isnull=True) | Q(expires_at__gt=F("valid_from")), name="an_entry_lasts"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.value} on {self.list.name}"
+
+
+class ListRemoval(models.Model):
+    """Who took an entry off its list, when and why."""
+
+    entry = models.OneToOneField(ListEntry, on_delete=models.PROTECT, primary_key=True, related_name="removal")
+    removed_at = models.DateTimeField()
+    removed_by = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200)
+    version = models.IntegerField(help_text="The lane's lists_version that took it off.")
+    proposal = models.ForeignKey("Proposal", on_delete=models.PROTECT, null=True, blank=True, related_name="removals")
+
+    def __str__(self) -> str:
+        return f"{self.entry_id} removed"
+
+
 class Proposal(models.Model):
     """A change to how money is judged, with its effect frozen, waiting for a second pair of eyes."""
 
@@ -165,6 +264,7 @@ class Proposal(models.Model):
         POLICY = "policy"
         RULE = "rule"
         MODEL = "model"
+        LIST = "list"
 
     class Status(models.TextChoices):
         PENDING = "pending"
@@ -179,13 +279,17 @@ class Proposal(models.Model):
     policy = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, null=True, blank=True)
     rule_version = models.ForeignKey(RuleVersion, on_delete=models.PROTECT, null=True, blank=True)
     model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, null=True, blank=True)
+    list = models.ForeignKey(List, on_delete=models.PROTECT, null=True, blank=True, related_name="proposals")
     before = models.JSONField(default=dict)
     after = models.JSONField(default=dict)
     effect = models.JSONField(default=dict, help_text="The what-if as the proposer saw it.")
     reason = models.CharField(max_length=500)
     reverts = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
-    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    proposed_via = models.CharField(max_length=80, blank=True, default="", help_text="The API client that asked.")
     proposed_at = models.DateTimeField(default=timezone.now)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True, blank=True
@@ -203,13 +307,25 @@ class Proposal(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="policy", policy__isnull=False)
                 | Q(kind="rule", rule_version__isnull=False)
-                | Q(kind="model", model__isnull=False),
+                | Q(kind="model", model__isnull=False)
+                | Q(kind="list", list__isnull=False),
                 name="a_proposal_names_its_subject",
+            ),
+            models.CheckConstraint(
+                condition=Q(proposed_by__isnull=False) | (Q(kind="list") & ~Q(proposed_via="")),
+                name="somebody_proposed_it",
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} proposal {self.pk}"
+
+    @property
+    def proposer(self) -> str:
+        """Who asked for it, by name; the API client where no person did."""
+        if self.proposed_by is None:
+            return self.proposed_via
+        return self.proposed_by.get_full_name() or self.proposed_by.get_username()
 
 
 class Release(models.Model):
@@ -224,7 +340,10 @@ class Release(models.Model):
         default=list, help_text='[{"version": id, "mode": "live"}, …] in the order of the hit mask.'
     )
     kernel_version = models.SmallIntegerField()
-    lists_version = models.IntegerField(default=0)
+    lists_version = models.IntegerField(default=0, help_text="Entries and removals up to it count.")
+    pulled = models.JSONField(
+        default=dict, blank=True, help_text='Kill switches: {"model": true, "rules": [rule id, …]}; {} = none pulled.'
+    )
     proposal = models.OneToOneField(Proposal, on_delete=models.PROTECT, null=True, blank=True, related_name="release")
     reason = models.CharField(max_length=500)
     activated_by = models.CharField(max_length=150)
@@ -236,6 +355,36 @@ class Release(models.Model):
 
     def __str__(self) -> str:
         return f"release {self.pk}"
+
+
+class SwitchAct(models.Model):
+    """A kill switch pulled or put back, by one person, at once: who, why, and the release it made. Insert-only."""
+
+    class Act(models.TextChoices):
+        PULLED = "pulled"
+        RESTORED = "restored"
+
+    id = models.AutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="switch_acts")
+    rule = models.ForeignKey(Rule, on_delete=models.PROTECT, null=True, blank=True, help_text="None: the model.")
+    act = models.CharField(max_length=8, choices=Act)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    reason = models.CharField(max_length=500)
+    at = models.DateTimeField(default=timezone.now)
+    release = models.OneToOneField(Release, on_delete=models.PROTECT, related_name="switch_act")
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["lane", "rule", "-id"], name="acts_of_a_switch")]
+        permissions = [("pull_switch", "Can pull and put back kill switches")]
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.act}"
+
+    @property
+    def subject(self) -> str:
+        """What was switched, in words."""
+        return f"rule {self.rule}" if self.rule else "the model"
 
 
 class Decision(models.Model):
@@ -402,3 +551,57 @@ class LaneStatus(models.Model):
 
     def __str__(self) -> str:
         return self.state
+
+
+class Rescreening(models.Model):
+    """A request to judge payments again from their stored vectors, with a reason; its progress is committed with its
+    decisions. Never deleted: it is the record of who asked and why.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="rescreenings")
+    reason = models.CharField(max_length=500)
+    author = models.CharField(max_length=150)
+    is_automatic = models.BooleanField(default=False, help_text="Asked by the clock, for degraded decisions.")
+    payments = ArrayField(models.BigIntegerField(), null=True, blank=True, help_text="Ids, ascending; else a filter.")
+    filter = models.JSONField(default=dict, blank=True, help_text='{"degraded": [cause, …], "release": id}.')
+    after = models.BigIntegerField(default=0, help_text="All up to here is done: ids of payments, or seqs of a filter.")
+    upto = models.BigIntegerField(default=0, help_text="The last one, fixed when it was asked.")
+    requested_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    release = models.ForeignKey(
+        Release, on_delete=models.PROTECT, null=True, blank=True, related_name="+", help_text="Judged by last."
+    )
+    judged = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0, help_text="Judged to another outcome than before.")
+    alerts = models.BigIntegerField(default=0, help_text="Newly raised.")
+    left_out = models.JSONField(default=dict, blank=True, help_text="{why: how many}.")
+
+    class Meta:
+        db_table = "rescreening"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["id"], name="rescreening_open", condition=Q(finished_at__isnull=True)),
+            models.Index(fields=["lane", "-upto"], name="rescreening_mark", condition=Q(is_automatic=True)),
+        ]
+        permissions = [("rescreen", "Can have payments judged again")]
+
+    def __str__(self) -> str:
+        return f"re-screening {self.pk}"
+
+
+class Rescreened(models.Model):
+    """Which request a later decision belongs to. The table itself refuses a second one of the same payment."""
+
+    decision = models.OneToOneField(
+        Decision, models.DO_NOTHING, primary_key=True, db_constraint=False, related_name="rescreened"
+    )
+    request = models.ForeignKey(Rescreening, on_delete=models.PROTECT, related_name="decisions")
+    transaction_id = models.BigIntegerField()
+
+    class Meta:
+        db_table = "rescreened"
+        constraints = [models.UniqueConstraint(fields=["request", "transaction_id"], name="once_for_each_request")]
+
+    def __str__(self) -> str:
+        return f"decision {self.pk} by re-screening {self.request_id}"

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scoring.models import Proposal, Rule, RuleVersion
+from scoring.models import List, Proposal, Rule, RuleVersion
 from scoring.policy import DEFAULT, STEPS
 from transactions.codes import CHANNEL, EXPONENT
 
+MOST_LINES = 50  # of a proposal about a list
 OFF = str(RuleVersion.Mode.OFF)
 # measure, its text, what it means, how it is shown, and whether more of it is better (1), worse (-1) or neither (0)
 MEASURES = (
@@ -24,6 +25,7 @@ MEASURES = (
     ("wrongly_declined", "Wrongly declined", "labelled legitimate, declined", "count", -1),
 )
 NAMES = {DEFAULT: "All other channels"} | {name: name.replace("_", " ").capitalize() for name in CHANNEL}
+PAST = {"decline": "declined", "review": "held for review", "challenge": "challenged"}
 NAMES |= {"atm": "ATM", "ecommerce": "E-commerce", "api": "API"}
 
 
@@ -68,6 +70,8 @@ def changes(proposal: Proposal) -> list[dict[str, str]]:
     before, after = proposal.before, proposal.after
     if proposal.kind == Proposal.Kind.POLICY:
         return list(_policy_changes(before, after))
+    if proposal.kind == Proposal.Kind.LIST:
+        return list(_list_changes(before, after))
     if proposal.kind == Proposal.Kind.MODEL:
         return [{"what": "Champion", "before": before["version"] or "none", "after": after["version"]}]
     return list(_rule_changes(proposal, before, after))
@@ -85,6 +89,20 @@ def _policy_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iter
     for name, text in (("hold_minutes", "Held, minutes"), ("default_resolution", "When nobody decides in time")):
         if before.get(name) != after.get(name):
             yield {"what": text, "before": str(before.get(name)), "after": str(after.get(name))}
+
+
+def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Line by line what leaves the list and what comes on it; of a long file the first lines, and how many more."""
+    leaving = [{"what": each["value"], "before": _entry(each), "after": "not on it"} for each in before["shown"]]
+    coming = [{"what": each["value"], "before": "not on it", "after": _entry(each)} for each in after["add"]]
+    yield from (leaving + coming)[:MOST_LINES]
+    if len(leaving) + len(coming) > MOST_LINES:
+        yield {"what": f"{len(leaving) + len(coming) - MOST_LINES} more", "before": "…", "after": "…"}
+
+
+def _entry(each: Mapping[str, Any]) -> str:
+    ends = f", until {each['expires_at'][:10]}" if each["expires_at"] else ""
+    return f"on it{ends}: {each['reason']} ({each['author']})"
 
 
 def _step(thresholds: Mapping[str, Any], segment: str, step: str) -> str:
@@ -108,6 +126,17 @@ def _rule_changes(proposal: Proposal, before: Mapping[str, Any], after: Mapping[
                 "before": str(before.get(name, "–")),
                 "after": str(after.get(name)),
             }
+
+
+def list_does(held: List) -> str:
+    """What an entry of a list does to a payment, in words."""
+    if held.kind == List.Kind.BLOCK:
+        return f"A payment it hits is at least {PAST[held.outcome]}, whatever the score."
+    if held.kind == List.Kind.WATCH:
+        return "A hit is told among the reasons, and rules may ask for it; by itself it changes no outcome."
+    if held.skips_scoring:
+        return "A payment it hits is approved without model and rules, unless a block list hits it too."
+    return "A hit is recorded, and rules may ask for it; by itself it changes no outcome."
 
 
 def rule_row(rule: Rule, standing: Mapping[int, str], hits: Mapping[int, Mapping[str, int]] | None) -> dict[str, Any]:

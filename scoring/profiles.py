@@ -1,10 +1,11 @@
 """A lane's memory: what is known of each customer, card, device, merchant … when the next payment is judged.
 
 One record of fixed width per entity, found through an open-addressing hash table; nothing is ever removed between
-epochs. Windows are kept over rows of steps (minutes, ten minutes, hours, days), each row with the step it stands at,
-so that a window is the running step and the whole steps before it: never less than its name says, at most one step
-more. Besides the records there are two flat tables: pairs of entities with the time they were first seen together,
-and the label in force of each labelled payment.
+epochs. Windows are kept over rings of steps (minutes, ten minutes, hours, days), each with the step it stands at and
+a mask of the steps that hold something, so that a window is the running step and the whole steps before it: never less
+than its name says, at most one step more. What is looked at for each payment stands together at the front of a record.
+Besides the records there are two flat tables: pairs of entities with the time they were first seen together, and the
+marks of single payments: the label in force, and whether a payment is suspicious or was reversed.
 
 Everything is 64-bit words of NumPy, moved only by `scoring/features.py`; sums are integers (minor units of the base
 currency), so nothing depends on how a stream is cut. Capacity grows before a batch, never inside it.
@@ -14,198 +15,270 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 from transactions.codes import ENTITY
-from transactions.facts import DAY, HOUR, MINUTE
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
-NEVER = -(2**62)  # a time, or a step, before all others
+NEVER = -(2**62)  # a time before all others
 
 # --- the records ------------------------------------------------------------------------------------------------------
 
 KINDS: tuple[str, ...] = (*ENTITY, "mcc", "lane")
 CUSTOMER, ACCOUNT, CARD, DEVICE, IP, MERCHANT, TERMINAL, COUNTERPARTY, MCC, LANE = range(10)
 
-# Words that every record begins with.
+# Words that every record begins with, the most used ones on its first cache line.
 WORDS = (
     "key",
     "first_at",
     "last_at",
     "payments",
-    "customers",  # distinct customers ever seen with it
-    "cards",  # distinct cards ever seen with it
     "frauds",  # payments whose label in force is fraud
     "last_fraud",  # newest known_at of those
-    "run_start",  # occurred_at of the first and last fraud of the current run, and its length
+    "run_length",  # frauds of the current run, and occurred_at of the first and last of them
+    "run_start",
     "run_last",
-    "run_length",
     "clean_since",  # occurred_at of the newest payment known to be legitimate that ended a run
-    "clean_count",  # spending payments not known as fraud: count, sum, sum of squares (float64)
-    "clean_sum",
-    "clean_square",
-    "night_payments",
+    "customers",  # distinct customers ever seen with it
+    "cards",  # distinct cards ever seen with it
 )
 (
     KEY,
     FIRST,
     LAST,
     PAYMENTS,
-    CUSTOMERS,
-    CARDS,
     FRAUDS,
     LAST_FRAUD,
+    RUN_LENGTH,
     RUN_START,
     RUN_LAST,
-    RUN_LENGTH,
     CLEAN_SINCE,
-    CLEAN_COUNT,
-    CLEAN_SUM,
-    CLEAN_SQUARE,
-    NIGHT,
+    CUSTOMERS,
+    CARDS,
 ) = range(len(WORDS))
+# Customers and the lane go on with their clean history, spending payments not known as fraud: count, sum, sum of
+# squares (float64). Customers then with nightly payments and the last place (float64; place_at NEVER = unknown).
+CLEAN_COUNT, CLEAN_SUM, CLEAN_SQUARE, NIGHT, LAT, LON, PLACE_AT = range(len(WORDS), len(WORDS) + 7)
+_MORE = {"customer": 7, "lane": 3}
 
-# Rows of windows: length of a step in micro-seconds, how many are held, and the windows kept over them, in steps (the
-# running one and the whole ones before it).
-MINUTES, TENS, HOURS, DAYS, LABELS = range(5)
-STEP = (MINUTE, 10 * MINUTE, HOUR, DAY, DAY)
-SLOTS = (11, 7, 25, 31, 31)
-WINDOWS = np.array([[11, 0, 0, 0], [7, 0, 0, 0], [25, 0, 0, 0], [2, 8, 15, 31], [2, 8, 15, 31]])
-N_WINDOWS = (1, 1, 1, 4, 4)
-D1, D7, D14, D30 = range(4)  # windows of DAYS and LABELS
+# Rings: how many steps of a minute, ten minutes, an hour, a day are held. The first ones take payments in, the last two
+# what became known of them and what was odd about them.
+MINUTES, TENS, HOURS, WEEK, DAYS, LABELS, SUSPECTS = range(7)
+STEPS_HELD = (11, 7, 25, 8, 31, 31, 8)
+N_RINGS, N_VELOCITY = 7, 5
+D1, D7, D14, D30 = range(4)  # windows of a place's DAYS and LABELS
+DAY_STEPS, WEEK_STEPS, _FORTNIGHT, _MONTH = 2, 8, 15, 31  # the running one and the whole ones before it
 
-_HELD = {
-    "customer": (MINUTES, TENS, HOURS, DAYS, LABELS),
-    "account": (HOURS, DAYS, LABELS),
-    "card": (MINUTES, TENS, HOURS, DAYS, LABELS),
-    "device": (TENS, HOURS, LABELS),
-    "ip": (TENS, HOURS, LABELS),
-    "merchant": (HOURS, DAYS, LABELS),
-    "terminal": (HOURS, DAYS, LABELS),
-    "counterparty": (HOURS, DAYS, LABELS),
-    "mcc": (DAYS, LABELS),
-    "lane": (DAYS, LABELS),
+# What each kind holds: by ring the words of a step (a count, or a count and a sum; for labels frauds and legitimate
+# ones) and the windows kept over it, in steps.
+_SHARED: dict[int, tuple[int, tuple[int, ...]]] = {TENS: (1, (7,)), HOURS: (1, (25,)), LABELS: (1, (_MONTH,))}
+_PLACE: dict[int, tuple[int, tuple[int, ...]]] = {
+    TENS: (1, (7,)),
+    HOURS: (1, (25,)),
+    DAYS: (2, (DAY_STEPS, WEEK_STEPS, _FORTNIGHT, _MONTH)),
+    LABELS: (2, (DAY_STEPS, WEEK_STEPS, _FORTNIGHT, _MONTH)),
+    SUSPECTS: (1, (WEEK_STEPS,)),
 }
-SET_SLOTS = (16, 8, 8)  # recent merchants, countries, devices of a customer: keys, then times
+HELD: dict[str, dict[int, tuple[int, tuple[int, ...]]]] = {
+    "customer": {
+        MINUTES: (2, (11,)),
+        TENS: (2, (7,)),
+        HOURS: (2, (25,)),
+        DAYS: (2, (WEEK_STEPS, _MONTH)),
+        LABELS: (1, (_MONTH,)),
+        SUSPECTS: (1, (WEEK_STEPS,)),
+    },
+    "account": {HOURS: (2, (25,)), DAYS: (2, (WEEK_STEPS, _MONTH))},
+    "card": {
+        MINUTES: (1, (11,)),
+        TENS: (1, (7,)),
+        HOURS: (2, (25,)),
+        WEEK: (1, (WEEK_STEPS,)),
+        LABELS: (1, (_MONTH,)),
+    },
+    "device": _SHARED,
+    "ip": _SHARED,
+    "merchant": _PLACE,
+    "terminal": _PLACE,
+    "counterparty": {TENS: (1, (7,)), HOURS: (2, (25,)), DAYS: (1, (_MONTH,)), LABELS: (1, (_MONTH,))},
+    "mcc": {DAYS: (1, (_MONTH,)), LABELS: (1, (_MONTH,))},
+    "lane": {},
+}
+# Small sets of a customer, as halves of words: keys (32 bits of them), then when each was last seen, in seconds.
+N_MERCHANTS, N_COUNTRIES, N_DEVICES = 16, 8, 8
+
+# Columns of RINGS, one row for each ring of each kind: which ring it is, words of a record at which its head and its
+# steps stand, steps held, words of a step, how many windows, and their widths in steps.
+R_RING, R_HEAD, R_SLOTS, R_HELD, R_WORDS, R_WINDOWS, R_WIDTH = range(7)
+RING_COLUMNS = R_WIDTH + 4
+# Columns of RECORDS, one row for each kind: rows of RINGS where its rings begin, where those end that take payments in,
+# where all end; those of its labels and suspects (-1 = none); words of a record, and of its much-used front.
+K_FIRST, K_VELOCITY, K_END, K_LABELS, K_SUSPECTS, K_WIDTH, K_HOT = range(7)
+RECORD_COLUMNS = 7
 
 
-def _ring_words(ring: int) -> int:
-    """Words of one row: the step it stands at; count and sum of each window; then by step, round and round, sums and
-    (as halves) counts. Days also hold maxima by step and the largest of them. For labels a count is of frauds, a sum of
-    legitimate ones.
-    """
-    n = SLOTS[ring]
-    return 1 + 2 * N_WINDOWS[ring] + (1 + n if ring == DAYS else 0) + n + (n + 1) // 2
+class _Layout(NamedTuple):
+    rings: np.ndarray  # (n, RING_COLUMNS)
+    records: np.ndarray  # (kinds, RECORD_COLUMNS)
+    ring: dict[tuple[int, int], int]  # row of RINGS of (kind, ring)
+    sets: int  # word at which the small sets of a customer begin
+    peaks: int  # word at which a customer's largest amounts by day begin
 
 
-def _offsets() -> tuple[np.ndarray, tuple[int, ...], dict[str, int]]:
-    offsets = np.full((len(KINDS), len(SLOTS)), -1, np.int64)
-    widths, extra = [], {}
+def _lines(words: int) -> int:
+    return -(-words // 8) * 8
+
+
+def _laid_out() -> _Layout:
+    """The head of each ring (step << 32 | mask of steps, the running one lowest) and its totals, then its steps."""
+    rows: list[list[int]] = []
+    records, ring = [], {}
+    sets = peaks = 0
     for kind, name in enumerate(KINDS):
-        at = len(WORDS)
-        for ring in _HELD[name]:
-            offsets[kind, ring] = at
-            at += _ring_words(ring)
+        begin, at = len(rows), len(WORDS) + _MORE.get(name, 0)
+        for which, (words, windows) in HELD[name].items():
+            ring[kind, which] = len(rows)
+            widths = [*windows, *[0] * (4 - len(windows))]
+            rows.append([which, at, 0, STEPS_HELD[which], words, len(windows), *widths])
+            at += 1 + words * len(windows)
         if kind == CUSTOMER:
-            for word in ("lat", "lon", "place_at"):
-                extra[word], at = at, at + 1
-            for word, n in zip(("merchants", "countries", "devices"), SET_SLOTS, strict=True):
-                extra[word], at = at, at + 2 * n
-        widths.append(-(-at // 8) * 8)  # records begin on a cache line
-    return offsets, tuple(widths), extra
+            sets = at = _lines(at)
+            at += N_MERCHANTS + N_COUNTRIES + N_DEVICES
+        hot = at = _lines(at)
+        for row in rows[begin:]:
+            row[R_SLOTS], at = at, at + row[R_HELD] * row[R_WORDS]
+        if kind == CUSTOMER:
+            peaks, at = at, at + _MONTH
+        velocity = begin + sum(row[R_RING] < N_VELOCITY for row in rows[begin:])
+        known = [ring.get((kind, which), -1) for which in (LABELS, SUSPECTS)]
+        records.append([begin, velocity, len(rows), *known, _lines(at), hot])  # records begin on a cache line
+    return _Layout(np.array(rows), np.array(records), ring, sets, peaks)
 
 
-OFFSETS, WIDTHS, _EXTRA = _offsets()
-LAT, LON, PLACE_AT = (
-    _EXTRA["lat"],
-    _EXTRA["lon"],
-    _EXTRA["place_at"],
-)  # lat and lon are float64; place_at NEVER = unknown
-SEEN_MERCHANTS, SEEN_COUNTRIES, SEEN_DEVICES = _EXTRA["merchants"], _EXTRA["countries"], _EXTRA["devices"]
-N_MERCHANTS, N_COUNTRIES, N_DEVICES = SET_SLOTS
+LAYOUT = _laid_out()
+RINGS, RECORDS, SETS, PEAKS = LAYOUT.rings, LAYOUT.records, LAYOUT.sets, LAYOUT.peaks
+WIDTHS: tuple[int, ...] = tuple(RECORDS[:, K_WIDTH].tolist())
+
+
+def total(kind: int, ring: int, window: int = 0, word: int = 0) -> int:
+    """The word of a record of `kind` that holds a window's total of `ring`; `word` 1 is its sum."""
+    row = RINGS[LAYOUT.ring[kind, ring]]
+    return int(row[R_HEAD] + 1 + row[R_WORDS] * window + word)
+
 
 # Rows of labels as the lane takes them in: codes of VERDICT and LABEL_SOURCE (a higher source outranks).
 LABEL_ROW = np.dtype([("id", "i8"), ("transaction_id", "i8"), ("known_at", "i8"), ("verdict", "i2"), ("source", "i2")])
 NONE, LEGITIMATE, FRAUD = 0, 1, 2  # a label in force
 
-# The last word of a label's entry: day it was counted on << 16 | rank << 8 | odd amount << 4 | label in force.
-RANK_SHIFT, ODD_BIT, DAY_SHIFT = 8, 16, 16
+# The last word of a payment's mark: day its label was counted on << 16 | rank << 8 | bits | label in force.
+RANK_SHIFT, DAY_SHIFT = 8, 16
+ODD_BIT, SUSPECT_BIT, REVERSED_BIT = 16, 32, 64
+KEPT_BITS = ODD_BIT | SUSPECT_BIT | REVERSED_BIT
 
 
 # --- hash tables ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
-def slot_of(table: Any, key: Any) -> Any:
-    """Where `key` stands in `table` (capacity a power of two; first word the key, 0 = free), or its free place."""
-    mask = table.shape[0] - 1
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    slot = np.int64(mixed >> np.uint64(24)) & mask
-    while table[slot, 0] != key and table[slot, 0] != 0:
-        slot = (slot + 1) & mask
-    return slot
+def _pointed(typing_context, array):
+    """The words of an array as a plain pointer: no bounds, no count of references, no negative places."""
+
+    def build(context, builder, signature, arguments):
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), build
+
+
+def _further(typing_context, pointer, words):
+    def build(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), build
+
+
+# `pointer(array)` is good as long as the caller holds the array; `further(pointer, n)` is n words on.
+pointer: Any = intrinsic(_pointed)
+further: Any = intrinsic(_further)
 
 
 @njit(cache=True)
-def place_of(index: Any, key: Any, kind: Any) -> Any:
-    """Where the entity (`key`, `kind`) stands in `index`, or the free place for it (second word 0)."""
-    mask = index.shape[0] - 1
-    mixed = (np.uint64(key) + np.uint64(kind)) * np.uint64(0x9E3779B97F4A7C15)
-    place = np.int64(mixed >> np.uint64(24)) & mask
-    while index[place, 1] != 0 and (index[place, 0] != key or index[place, 1] & 15 != kind):
-        place = (place + 1) & mask
-    return place
+def home_of(key: Any) -> Any:
+    """Where a search for `key` begins, before it is cut to the capacity."""
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24))
+
+
+@njit(cache=True)
+def slot_of(table: Any, last: Any, words: Any, key: Any) -> Any:
+    """The word at which the entry of `key` begins in `table`, or its free place.
+
+    `table` is a pointer to entries of `words` words, the first one the key (0 = free); `last` its capacity, a power of
+    two, less one.
+    """
+    slot = home_of(key) & last
+    while table[slot * words] != key and table[slot * words] != 0:
+        slot = (slot + 1) & last
+    return slot * words
+
+
+@njit(cache=True)
+def place_of(index: Any, last: Any, key: Any, kind: Any) -> Any:
+    """The word at which the entity (`key`, `kind`) stands in `index`, or the free place for it (second word 0)."""
+    place = home_of(key + kind) & last
+    while index[2 * place + 1] != 0 and (index[2 * place] != key or index[2 * place + 1] & 15 != kind):
+        place = (place + 1) & last
+    return 2 * place
 
 
 @njit(cache=True)
 def _spread_index(index: np.ndarray, entries: np.ndarray) -> None:
     """Put `entries` (n, 2) into the empty `index`."""
+    words, last = pointer(index), index.shape[0] - 1
     for i in range(entries.shape[0]):
-        place = place_of(index, entries[i, 0], entries[i, 1] & 15)
-        index[place, 0] = entries[i, 0]
-        index[place, 1] = entries[i, 1]
+        place = place_of(words, last, entries[i, 0], entries[i, 1] & 15)
+        words[place] = entries[i, 0]
+        words[place + 1] = entries[i, 1]
 
 
 @njit(cache=True)
 def _spread(table: np.ndarray, entries: np.ndarray) -> None:
     """Put `entries` (n, words) into the empty `table`."""
+    words, last, n = pointer(table), table.shape[0] - 1, table.shape[1]
     for i in range(entries.shape[0]):
-        slot = slot_of(table, entries[i, 0])
-        for j in range(entries.shape[1]):
-            table[slot, j] = entries[i, j]
+        slot = slot_of(words, last, n, entries[i, 0])
+        for j in range(n):
+            words[slot + j] = entries[i, j]
 
 
 @njit(cache=True)
-def _take(table: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> int:
-    """Bring label rows into the table in their order; the number of payments that were not labelled before."""
-    added = 0
+def _take(marks: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> int:
+    """Bring label rows into the marks in their order; the number of payments that had none before."""
+    table, last, added = pointer(marks), marks.shape[0] - 1, 0
     for i in range(rows.shape[0]):
         row = rows[i]
-        slot = slot_of(table, row.transaction_id)
-        packed = table[slot, 3]
+        slot = slot_of(table, last, 4, row.transaction_id)
+        packed = table[slot + 3]
         old[i] = packed & 3
-        if table[slot, 0] == 0:
-            table[slot, 0] = row.transaction_id
+        if table[slot] == 0:
+            table[slot] = row.transaction_id
             added += 1
-            wins = True
-        else:
-            rank = (packed >> RANK_SHIFT) & 255
-            later = row.known_at > table[slot, 1] or (row.known_at == table[slot, 1] and row.id > table[slot, 2])
-            wins = row.source > rank or (row.source == rank and later)
-        if wins:
+        rank = (packed >> RANK_SHIFT) & 255
+        later = row.known_at > table[slot + 1] or (row.known_at == table[slot + 1] and row.id > table[slot + 2])
+        if row.source > rank or (row.source == rank and later):
             effect = row.verdict if row.verdict <= FRAUD else NONE
-            table[slot, 1] = row.known_at
-            table[slot, 2] = row.id
-            kept = (packed >> DAY_SHIFT) << DAY_SHIFT | (packed & ODD_BIT)
-            table[slot, 3] = kept | (np.int64(row.source) << RANK_SHIFT) | effect
-        new[i] = table[slot, 3] & 3
+            table[slot + 1] = row.known_at
+            table[slot + 2] = row.id
+            kept = (packed >> DAY_SHIFT) << DAY_SHIFT | (packed & KEPT_BITS)
+            table[slot + 3] = kept | (np.int64(row.source) << RANK_SHIFT) | effect
+        new[i] = table[slot + 3] & 3
     return added
 
 
@@ -217,22 +290,31 @@ def _power(n: int) -> int:
 class Arrays(NamedTuple):
     """What the kernel works on. Views of one memory: `words` as integers, `halves` as int32, `floats` as float64."""
 
-    used: np.ndarray  # rows in use of each kind, then pairs, then labels, then words
+    used: np.ndarray  # rows in use of each kind, then pairs, then marks, then words
     entities: np.ndarray  # (capacity, 2): key, word at which the record begins << 4 | kind
     words: np.ndarray  # every record, one after the other
     halves: np.ndarray
     floats: np.ndarray
     pairs: np.ndarray  # (capacity, 2): key of the pair, first seen together
-    labels: np.ndarray  # (capacity, 4): transaction, known_at, label id, packed
+    marks: np.ndarray  # (capacity, 4): transaction, known_at, label id, packed
 
 
-PAIRS, LABELLED, USED = len(KINDS), len(KINDS) + 1, len(KINDS) + 2
+PAIRS, MARKED, USED = len(KINDS), len(KINDS) + 1, len(KINDS) + 2
 KIND_BITS = 4
 FIRST_WORD = 8  # no record begins at 0, so that 0 says "free" in the index
 PAIRS_OF_PAYMENT = 8
 WORDS_OF_PAYMENT = sum(WIDTHS)
+INDEX_BYTES, PAIR_BYTES, MARK_BYTES = 16, 16, 32  # of one entry; tables are a quarter to half full
+LEAST_WORDS = 4096
+BLOCK, SCRATCH = 8, 64  # events that the kernel looks ahead, and words it needs for each
 
 _MAGIC = b"profiles\n"
+
+
+def bytes_each() -> dict[str, int]:
+    """Bytes of memory that one more takes: of each kind of entity, of `pairs` and of `marks`, with tables half full."""
+    each = {kind: 8 * width + 2 * INDEX_BYTES for kind, width in zip(KINDS, WIDTHS, strict=True)}
+    return {**each, "pairs": 2 * PAIR_BYTES, "marks": 2 * MARK_BYTES}
 
 
 class BadSnapshot(ValueError):
@@ -250,37 +332,58 @@ class Profiles:
         self._used = np.zeros(len(KINDS) + 3, np.int64)
         self._used[USED] = FIRST_WORD
         self._index = np.zeros((16, 2), np.int64)
-        self._words = np.zeros(4096, np.int64)
+        self._map = _new_map(LEAST_WORDS)
+        self._words = np.frombuffer(self._map, np.int64)
         self._pairs = np.zeros((16, 2), np.int64)
-        self._labels = np.zeros((16, 4), np.int64)
+        self._marks = np.zeros((16, 4), np.int64)
+        self._room = 0  # payments that may still come before anything must grow
+        self.scratch = np.zeros((BLOCK, SCRATCH), np.int64)
         self.arrays = self._bind()
 
     def _bind(self) -> Arrays:
         words = self._words
         views = words, words.view(np.int32), words.view(np.float64)
-        return Arrays(self._used, self._index, *views, self._pairs, self._labels)
+        return Arrays(self._used, self._index, *views, self._pairs, self._marks)
 
     # --- room
 
     def reserve(self, payments: int) -> None:
-        """Make room for what `payments` more may bring: at most one new entity of each kind, and their pairs."""
-        used = self._used
-        entities = 2 * (int(used[: len(KINDS)].sum()) + len(KINDS) * payments)
-        words = int(used[USED]) + WORDS_OF_PAYMENT * payments
-        pairs = 2 * (int(used[PAIRS]) + PAIRS_OF_PAYMENT * payments)
-        if words > len(self._words) or entities > len(self._index) or pairs > len(self._pairs):
-            self._grow(words, entities, pairs)
+        """Make room for what `payments` more events may bring: at most one new entity of each kind, and their pairs."""
+        if payments > self._room:
+            self._grow(payments)
+        self._room -= payments
 
-    def _grow(self, words: int, entities: int, pairs: int) -> None:
-        if words > len(self._words):
-            wider = np.zeros(_power(words), np.int64)
-            wider[: self._used[USED]] = self._words[: self._used[USED]]
-            self._words = wider
-        if entities > len(self._index):
-            self._index = _index(self._entities(), entities)
-        if pairs > len(self._pairs):
-            self._pairs = _table(self._pairs[self._pairs[:, 0] != 0], pairs)
+    def _grow(self, payments: int) -> None:
+        used = self._used
+        entities = int(used[: len(KINDS)].sum())
+        self._need_words(int(used[USED]) + WORDS_OF_PAYMENT * payments)
+        if len(self._index) < 2 * (entities + len(KINDS) * payments):
+            self._index = _index(self._entities(), 2 * (entities + len(KINDS) * payments))
+        if len(self._pairs) < 2 * (int(used[PAIRS]) + PAIRS_OF_PAYMENT * payments):
+            self._pairs = _table(_entries(self._pairs), 2 * (int(used[PAIRS]) + PAIRS_OF_PAYMENT * payments))
+        if len(self._marks) < 2 * (int(used[MARKED]) + payments):
+            self._marks = _table(_entries(self._marks), 2 * (int(used[MARKED]) + payments))
         self.arrays = self._bind()
+        self._room = min(
+            (len(self._words) - int(used[USED])) // WORDS_OF_PAYMENT,
+            (len(self._index) // 2 - entities) // len(KINDS),
+            (len(self._pairs) // 2 - int(used[PAIRS])) // PAIRS_OF_PAYMENT,
+            len(self._marks) // 2 - int(used[MARKED]),
+        )
+
+    def _need_words(self, words: int) -> None:
+        """Make the records' memory longer where it is: the system moves its pages, nothing is copied."""
+        if words <= len(self._words):
+            return
+        del self.arrays, self._words
+        try:
+            self._map.resize(8 * _power(words))
+        except BufferError:  # somebody still looks at it and keeps what is there now
+            wider = _new_map(_power(words))
+            wider[: 8 * self._used[USED]] = self._map[: 8 * self._used[USED]]
+            self._map = wider
+        _use_huge_pages(self._map)
+        self._words = np.frombuffer(self._map, np.int64)
 
     def _entities(self) -> np.ndarray:
         return self._index[self._index[:, 1] != 0]
@@ -292,15 +395,12 @@ class Profiles:
 
         `rows` has dtype LABEL_ROW (transaction ids are at least 1). In force is the row that is highest by rank of its
         source, then known_at, then id, of all rows taken in so far; a withdrawn verdict in force means none. Only the
-        table of labels changes here: risk moves when `features.advance` sees the label event.
+        table of marks changes here: risk moves when `features.advance` sees the label event.
         """
-        need = 2 * (int(self._used[LABELLED]) + len(rows))
-        if need > len(self._labels):
-            self._labels = _table(self._labels[self._labels[:, 0] != 0], need)
-            self.arrays = self._bind()
         old, new = np.zeros(len(rows), np.int8), np.zeros(len(rows), np.int8)
         if len(rows):
-            self._used[LABELLED] += _take(self._labels, np.ascontiguousarray(rows, LABEL_ROW), old, new)
+            self.reserve(len(rows))
+            self._used[MARKED] += _take(self._marks, np.ascontiguousarray(rows, LABEL_ROW), old, new)
         return old, new
 
     # --- content
@@ -310,9 +410,9 @@ class Profiles:
         return int(self._used[KINDS.index(kind)])
 
     def memory(self) -> dict[str, int]:
-        """Bytes in use by kind of entity (records with their share of the index), and by `pairs` and `labels`."""
-        held = {kind: int(self._used[i]) * (WIDTHS[i] * 8 + 32) for i, kind in enumerate(KINDS)}
-        return {**held, "pairs": int(self._used[PAIRS]) * 32, "labels": int(self._used[LABELLED]) * 64}
+        """Bytes in use by kind of entity (records with their share of the index), and by `pairs` and `marks`."""
+        counts = [*self._used[: len(KINDS)], self._used[PAIRS], self._used[MARKED]]
+        return {what: int(n) * width for (what, width), n in zip(bytes_each().items(), counts, strict=True)}
 
     def digest(self) -> bytes:
         """32 bytes that are equal exactly when the content is, whatever the capacity and the order of arrival."""
@@ -324,16 +424,15 @@ class Profiles:
             digest.update(f"{KINDS[kind]} {len(starts)}\n".encode())
             for at in range(0, len(starts), 4096):
                 digest.update(self._words[starts[at : at + 4096, None] + np.arange(width)].tobytes())
-        for table in (self._pairs, self._labels):
-            entries = table[table[:, 0] != 0]
+        for table in (self._pairs, self._marks):
+            entries = _entries(table)
             digest.update(entries[np.argsort(entries[:, 0])].tobytes())
         return digest.digest()
 
     def _parts(self) -> list[tuple[str, np.ndarray]]:
-        pairs, labels = (table[table[:, 0] != 0] for table in (self._pairs, self._labels))
         words = self._words[: self._used[USED], None]
         return [("used", self._used[:, None]), ("entities", self._entities()), ("words", words),
-                ("pairs", pairs), ("labels", labels)]  # fmt: skip
+                ("pairs", _entries(self._pairs)), ("marks", _entries(self._marks))]  # fmt: skip
 
     def save(self, path: Path | str) -> str:
         """Write a snapshot that is either wholly there or not at all; its SHA-256 as hex."""
@@ -388,27 +487,55 @@ class Profiles:
             profiles = cls(header["lane"])
             profiles.epoch, profiles.seq = header["epoch"], header["seq"]
             profiles.token = bytes.fromhex(header["token"])
-            parts = [_read_part(file, digest, rows, words) for _, rows, words in header["parts"]]
+            parts = [profiles._read_part(file, digest, *part) for part in header["parts"]]
             if file.read() != digest.digest() or sha256 not in ("", digest.hexdigest()):
                 raise BadSnapshot(f"{Path(path).name} is not the snapshot that was written.")
         profiles._fill(*parts)
         return profiles
 
+    def _read_part(self, file, digest, name: str, rows: int, words: int) -> np.ndarray:
+        """One part of a snapshot; the records straight into their place."""
+        if name == "words":
+            self._need_words(rows)
+            part = self._words[:rows, None]
+        else:
+            part = np.empty((rows, words), np.int64)
+        if rows:
+            block = part.data.cast("B")
+            if file.readinto(block) != len(block):
+                raise BadSnapshot("The snapshot ends too early.")
+            digest.update(block)
+        return part
+
     def _fill(
-        self, used: np.ndarray, entities: np.ndarray, words: np.ndarray, pairs: np.ndarray, labels: np.ndarray
+        self, used: np.ndarray, entities: np.ndarray, _words: np.ndarray, pairs: np.ndarray, marks: np.ndarray
     ) -> None:
         self._used = used[:, 0].copy()
-        self._words = words[:, 0]
         self._index = _index(entities, 2 * len(entities))
         self._pairs = _table(pairs, 2 * len(pairs))
-        self._labels = _table(labels, 2 * len(labels))
+        self._marks = _table(marks, 2 * len(marks))
         self.arrays = self._bind()
+
+
+def _new_map(words: int) -> mmap.mmap:
+    return mmap.mmap(-1, 8 * words, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _use_huge_pages(memory: mmap.mmap) -> None:
+    """Fewer misses in the table of pages; where the system has none, nothing is lost."""
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
 
 
 def _index(entities: np.ndarray, capacity: int) -> np.ndarray:
     index = np.zeros((_power(capacity), 2), np.int64)
     _spread_index(index, entities)
     return index
+
+
+def _entries(table: np.ndarray) -> np.ndarray:
+    return table[table[:, 0] != 0]
 
 
 def _table(entries: np.ndarray, capacity: int) -> np.ndarray:
@@ -431,13 +558,3 @@ def _read_header(file, digest) -> dict:
     if layout != LAYOUT_VERSION or widths != WIDTHS:
         raise BadSnapshot(f"The snapshot has layout {layout}; this kernel reads {LAYOUT_VERSION}.")
     return header
-
-
-def _read_part(file, digest, rows: int, words: int) -> np.ndarray:
-    part = np.empty((rows, words), np.int64)
-    if rows:
-        block = part.data.cast("B")
-        if file.readinto(block) != len(block):
-            raise BadSnapshot("The snapshot ends too early.")
-        digest.update(block)
-    return part

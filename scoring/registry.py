@@ -1,7 +1,7 @@
 """Artefacts: a trained model as a folder that can be checked, moved and read by nothing but data readers.
 
-    trees.ubj     the boosted trees in XGBoost's own format
-    arrays.npz    the isolation forest and the calibration (no pickles)
+    trees.ubj     the boosted trees in XGBoost's own format, for contributions and for others
+    arrays.npz    the same trees and the isolation forest as arrays, and the calibration (no pickles)
     card.json     features, kernel version, training window, label cut-off, metrics, libraries, hashes of the others
 
 A folder is written aside, synced and renamed: it is whole or absent. The model version's row keeps the hash of the
@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from importlib import metadata
 from math import exp
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 
     from scoring.estimators import Detector
 
-FORMAT = 1
+FORMAT = 2
 TREES, ARRAYS, CARD = "trees.ubj", "arrays.npz", "card.json"
-CHUNK = 1_000  # rows XGBoost is given at once: their working set stays in the cache
-WALKED = 400  # up to so many rows our own walk is as fast or faster
 
 
 class ArtefactError(ValueError):
@@ -97,78 +96,102 @@ def to_probability(score: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """A loaded model. `names` are the columns it judges by: the kernel's, then the anomaly."""
+    """A loaded model. `names` are the columns it judges by: the kernel's, then the anomaly.
+
+    The trees ask for features by their place in the kernel's matrix; the anomaly is the one after the last.
+    """
 
     version: str
     names: tuple[str, ...]
-    columns: np.ndarray  # i8: which of the kernel's columns
+    columns: np.ndarray  # i8: where each of `names` stands
     boosted: trees.Trees
     forest: trees.Trees
+    asked: trees.Asked
+    forest_sieve: trees.Sieve
+    boosted_sieve: trees.Sieve
     usual: float
     slope: float
     shift: float
-    booster: xgboost.Booster
+    covers: np.ndarray  # f4, (nodes of `boosted`,): how much of the training each saw
+    raw: bytes  # the trees in XGBoost's format
     card: dict[str, Any]
+
+    @cached_property
+    def booster(self) -> xgboost.Booster:
+        """XGBoost's own, for those who ask for it: the library takes memory and seconds that a lane does not need."""
+        import xgboost
+
+        booster = xgboost.Booster({"nthread": 1})
+        booster.load_model(bytearray(self.raw))
+        return booster
 
     def score(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probability of fraud (n,) f8 and margin (n,) f4 of the kernel's matrix (n, N_FEATURES) f4.
 
         The same bits for a row whatever batch it comes in.
         """
-        wide = self._widen(matrix)
-        margin, probability = np.empty(len(wide), "f4"), np.empty(len(wide))
-        if len(wide) <= WALKED:
-            trees.walk(self.boosted, wide, margin)
+        matrix = np.ascontiguousarray(matrix, "f4")
+        margin, probability = np.empty(len(matrix), "f4"), np.empty(len(matrix))
+        if len(matrix) <= trees.FEW:
+            trees.score_walking(self.forest, self.boosted, self.usual, matrix, margin)
         else:
-            for start in range(0, len(wide), CHUNK):
-                part = wide[start : start + CHUNK]
-                margin[start : start + CHUNK] = self.booster.inplace_predict(
-                    part, predict_type="margin", validate_features=False
-                )
+            trees.score_sifting(self.asked, self.forest_sieve, self.boosted_sieve, self.usual, matrix, margin)
         trees.to_probability(margin, self.slope, self.shift, probability)
         return probability, margin
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """What each of `names` adds to the margin (TreeSHAP), and last the constant: (n, len(names) + 1) f4."""
-        import xgboost
+        """What each of `names` adds to the margin (TreeSHAP), and last the constant: (n, len(names) + 1) f8."""
+        if self.paths is None:  # trees of unusual depth
+            import xgboost
 
-        return self.booster.predict(xgboost.DMatrix(self._widen(matrix), nthread=1), pred_contribs=True)
+            rows = xgboost.DMatrix(self.widen(matrix)[:, self.columns], nthread=1)
+            return self.booster.predict(rows, pred_contribs=True).astype("f8")
+        wide = self.widen(matrix)
+        parts = np.empty((len(wide), wide.shape[1] + 1))
+        trees.contribute(self.paths, wide, parts)
+        return parts[:, np.append(self.columns, wide.shape[1])]
 
-    def _widen(self, matrix: np.ndarray) -> np.ndarray:
+    @cached_property
+    def paths(self) -> trees.Paths | None:
+        """The ways to the leaves, made for those who explain; a lane never does."""
+        return trees.paths_of(self.boosted, self.covers)
+
+    def widen(self, matrix: np.ndarray) -> np.ndarray:
+        """The kernel's matrix (n, N_FEATURES) with the anomaly as its last column, (n, N_FEATURES + 1) f4."""
         matrix = np.ascontiguousarray(matrix, "f4")
-        wide = np.empty((len(matrix), len(self.names)), "f4")
-        trees.arrange(matrix, self.columns, wide)
-        depths, anomaly = np.empty(len(matrix), "f4"), np.empty(len(matrix), "f4")
-        trees.walk(self.forest, wide, depths)
-        trees.anomaly(depths, self.usual, anomaly)
-        wide[:, -1] = anomaly
+        wide = np.empty((len(matrix), matrix.shape[1] + 1), "f4")
+        trees.widen(self.forest, self.usual, matrix, wide)
         return wide
 
 
 def scorer_of(model: Detector, used: Sequence[str], *, version: str = "", card: dict[str, Any] | None = None) -> Scorer:
     """A fitted model that takes the kernel's matrix; `used` names the kernel's columns it was fitted on."""
-    return _assemble(
-        model.booster_.copy(), model.forest_, model.usual_, model.slope_, model.shift_, used, version, card or {}
-    )
+    booster = model.booster_
+    parts = trees.trees_of(booster), model.forest_, model.usual_, model.slope_, model.shift_
+    return _assemble(*parts, trees.covers_of(booster), bytes(booster.save_raw("ubj")), used, version, card or {})
 
 
 def _assemble(
-    booster: xgboost.Booster,
+    boosted: trees.Trees,
     forest: trees.Trees,
     usual: float,
     slope: float,
     shift: float,
+    covers: np.ndarray,
+    raw: bytes,
     used: Sequence[str],
     version: str,
     card: dict[str, Any],
 ) -> Scorer:
-    booster.set_param({"nthread": 1})
-    known = {name: place for place, name in enumerate(features.NAMES)}
-    columns = np.array([known[name] for name in used], "i8")
-    scorer = Scorer(
-        version, (*used, trees.ANOMALY), columns, trees.trees_of(booster), forest, usual, slope, shift, booster, card
-    )
-    scorer.score(np.zeros((1, len(known)), "f4"))  # compile now, not at the first payment
+    known = {name: place for place, name in enumerate((*features.NAMES, trees.ANOMALY))}
+    names = (*used, trees.ANOMALY)
+    columns = np.array([known[name] for name in names], "i8")
+    forest, boosted = trees.placed(forest, columns), trees.placed(boosted, columns)
+    asked, (sieve, boosted_sieve) = trees.sieves_of(forest, boosted)
+    ways = boosted, forest, asked, sieve, boosted_sieve
+    scorer = Scorer(version, names, columns, *ways, usual, slope, shift, covers, raw, card)
+    for rows in (1, trees.FEW + 1):  # compile now, not at the first payment
+        scorer.score(np.zeros((rows, len(features.NAMES)), "f4"))
     return scorer
 
 
@@ -200,8 +223,13 @@ def save(model: Detector, directory: Path | str, *, version: str, used: Sequence
 def _write(model: Detector, folder: Path, version: str, used: Sequence[str], card: dict[str, Any]) -> str:
     (folder / TREES).write_bytes(bytes(model.booster_.save_raw("ubj")))
     with open(folder / ARRAYS, "wb") as file:
+        boosted = trees.trees_of(model.booster_)
         np.savez(
             file,
+            boosted_nodes=boosted.nodes,
+            boosted_roots=boosted.roots,
+            boosted_base=boosted.base,
+            boosted_covers=trees.covers_of(model.booster_),
             forest_nodes=model.forest_.nodes,
             forest_roots=model.forest_.roots,
             forest_base=model.forest_.base,
@@ -241,14 +269,13 @@ def load_folder(folder: Path, digest: str) -> Scorer:
         raise ArtefactError(f"{folder.name} has format {card['format']}; this software reads {FORMAT}.")
     if card["kernel_version"] != features.KERNEL_VERSION:
         raise WrongKernel(f"{folder.name} is for kernel {card['kernel_version']}, not {features.KERNEL_VERSION}.")
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(folder / TREES)
     with np.load(folder / ARRAYS, allow_pickle=False) as kept:
+        boosted = trees.Trees(kept["boosted_nodes"], kept["boosted_roots"], kept["boosted_base"])
         forest = trees.Trees(kept["forest_nodes"], kept["forest_roots"], kept["forest_base"])
-        usual, (slope, shift) = float(kept["usual"][0]), kept["curve"]
-    return _assemble(booster, forest, usual, float(slope), float(shift), card["features"], card["version"], card)
+        usual, (slope, shift) = float(kept["usual"][0]), kept["curve"].tolist()
+        covers = kept["boosted_covers"]
+    raw = (folder / TREES).read_bytes()
+    return _assemble(boosted, forest, usual, slope, shift, covers, raw, card["features"], card["version"], card)
 
 
 def libraries() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Releases: what a lane judges by, under one id. A lane's highest release is in force, in every process at once.
 
 `activate` is the only way a release comes to be; `assemble` turns its id into something that judges. A judge whose
-model cannot be loaded still judges, by rules and policy alone, and says so.
+model cannot be loaded, or was switched off, still judges, by rules and policy alone, and says so. A change of the lists
+or of a switch is a release too; model and compiled rules are then taken over from the judge before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 from django.db.models import Q
 from django.db.transaction import atomic
 
-from scoring import features, registry
+from scoring import features, matching, registry
 from scoring.models import ModelVersion, PolicyVersion, Proposal, Release, RuleVersion
 from scoring.policy import Policy
 from scoring.rules import Ruleset, compile_ruleset
@@ -36,7 +37,11 @@ SAME: Final = _Same()
 
 @dataclass(frozen=True)
 class Judge:
-    """A release, ready to judge. `scorer` is None when there is no model (`flaw` says why, if there should be one)."""
+    """A release, ready to judge.
+
+    `scorer` is None when there is no model, or it is switched off (`flaw` says why, if there should be one). `lists` is
+    None when nothing stands on any list.
+    """
 
     release_id: int
     lane_id: int
@@ -49,6 +54,9 @@ class Judge:
     policy: Policy
     currency: str
     born: float
+    lists: matching.Lists | None = None
+    model_id: int | None = None
+    compiled: Any = None  # what the ruleset was compiled from
 
     @property
     def names(self) -> dict[str, str]:
@@ -80,8 +88,8 @@ def assemble(release_id: int) -> Judge:
 
     Raises Release.DoesNotExist.
     """
-    judge = _judges.get(release_id)
-    if judge is not None and not (judge.flaw and time.monotonic() - judge.born > RETRY):
+    judge = assembled(release_id)
+    if judge is not None:
         return judge
     judge = _assemble(Release.objects.select_related("lane", "model", "policy").get(pk=release_id))
     _judges[release_id] = judge
@@ -90,22 +98,63 @@ def assemble(release_id: int) -> Judge:
     return judge
 
 
+def assembled(release_id: int) -> Judge | None:
+    """The judge of a release if it is there; None if it is to be loaded, which nobody should do in a transaction."""
+    judge = _judges.get(release_id)
+    return None if judge is None or (judge.flaw and time.monotonic() - judge.born > RETRY) else judge
+
+
 def _assemble(release: Release) -> Judge:
-    scorer, flaw = _scorer(release.model)
-    currency = release.lane.base_currency
+    model = None if release.pulled.get("model") else release.model
+    scorer, flaw = _scorer_again(model)
+    lists = _lists(release)
+    compiled, ruleset = _ruleset(release, lists)
     return Judge(
         release_id=release.pk,
         lane_id=release.lane_id,
         kernel_version=release.kernel_version,
-        model_version=release.model.version if release.model else "",
+        model_version=model.version if model else "",
         policy_number=release.policy.number,
         scorer=scorer,
         flaw=flaw,
-        ruleset=compile_ruleset(rule_modes(release), exponent=EXPONENT.get(currency, 2)),
+        ruleset=ruleset,
         policy=Policy.from_version(release.policy),
-        currency=currency,
+        currency=release.lane.base_currency,
         born=time.monotonic(),
+        lists=lists if lists is not None and len(lists.entries) else None,
+        model_id=model.pk if model else None,
+        compiled=compiled,
     )
+
+
+def _lists(release: Release) -> matching.Lists | None:
+    """The lane's lists at the release's version; None before the first entry. Reads what the newest judge lacks."""
+    if not release.lists_version:
+        return None
+    known = [judge.lists for judge in _judges.values() if judge.lists and judge.lane_id == release.lane_id]
+    known = [each for each in known if each.version <= release.lists_version]
+    newest = max(known, key=lambda each: each.version, default=None)
+    return matching.load(release.lane_id, release.lists_version, newest)
+
+
+def _ruleset(release: Release, lists: matching.Lists | None) -> tuple[Any, Ruleset]:
+    """The compiled rules, with what they were compiled from: from a judge that has the same, else compiled now."""
+    listings = lists.listings if lists is not None else matching.listings_of(release.lane_id)
+    modes = judged_modes(release)
+    exponent = EXPONENT.get(release.lane.base_currency, 2)
+    compiled = [(version.pk, mode) for version, mode in modes], exponent, [*listings.values()]
+    for judge in _judges.values():
+        if judge.compiled == compiled:
+            return compiled, judge.ruleset
+    by_name = {each.name: each for each in listings.values()}
+    return compiled, compile_ruleset(modes, exponent=exponent, lists=by_name)
+
+
+def _scorer_again(model: ModelVersion | None) -> tuple[Any, str]:
+    for judge in _judges.values():
+        if model is not None and judge.model_id == model.pk and judge.scorer is not None:
+            return judge.scorer, ""
+    return _scorer(model)
 
 
 def _scorer(model: ModelVersion | None) -> tuple[Any, str]:
@@ -119,9 +168,15 @@ def _scorer(model: ModelVersion | None) -> tuple[Any, str]:
 
 
 def rule_modes(release: Release) -> list[tuple[RuleVersion, str]]:
-    """The release's rule versions with their modes, in the order of the hit mask."""
+    """The release's rule versions with their approved modes, in the order of the hit mask."""
     versions = RuleVersion.objects.select_related("rule").in_bulk([entry["version"] for entry in release.rules])
     return [(versions[entry["version"]], entry["mode"]) for entry in release.rules]
+
+
+def judged_modes(release: Release) -> list[tuple[RuleVersion, str]]:
+    """The same with the kill switches: a rule that was switched off is off, whatever mode was approved."""
+    off = release.pulled.get("rules", [])
+    return [(version, "off" if version.rule_id in off else mode) for version, mode in rule_modes(release)]
 
 
 @atomic
@@ -133,6 +188,8 @@ def activate(
     model: ModelVersion | _Same | None = SAME,
     policy: PolicyVersion | _Same = SAME,
     rules: list[dict[str, Any]] | _Same = SAME,
+    lists_version: int | _Same = SAME,
+    pulled: dict[str, Any] | _Same = SAME,
     proposal: Proposal | None = None,
 ) -> Release:
     """Put a new release in force: the one before with what is given replaced. Moves model stages in the same commit.
@@ -150,6 +207,8 @@ def activate(
         model=chosen,
         policy=before.policy if isinstance(policy, _Same) and before else policy,
         rules=(before.rules if before else []) if isinstance(rules, _Same) else rules,
+        lists_version=(before.lists_version if before else 0) if isinstance(lists_version, _Same) else lists_version,
+        pulled=(before.pulled if before else {}) if isinstance(pulled, _Same) else pulled,
         kernel_version=features.KERNEL_VERSION,
         proposal=proposal,
         reason=reason,

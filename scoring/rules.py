@@ -2,6 +2,7 @@
 
     channel == "ecommerce" and merchant_country != customer_country and amount >= 500
     3 <= customer_count_10m and not missing(device)
+    device in list("emulators") or merchant in watch
 
 The text is parsed with Python's own grammar, every node is checked against a short list, every name against the
 vocabulary, every comparison against the types; then a new expression is built from checked parts alone and compiled, so
@@ -23,6 +24,8 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from scoring.features import FEATURES, Feature
+from scoring.matching import COLUMNS, Found, Listing
+from scoring.programs import Stored, program_of
 from transactions import codes
 from transactions.codes import CodeTable
 from transactions.facts import NOT_SENT
@@ -64,24 +67,19 @@ class Word:
     scale: float = 1.0  # of a feature: amounts are shown and compared in whole units
 
 
-def _number(name: str, scale: float = 1.0) -> Column:
-    absent = NOT_SENT.get(name)
-
-    def column(facts: np.ndarray) -> np.ndarray:
-        values = facts[name].astype("f8") * scale
-        if absent is not None and not np.isnan(absent):
-            values[facts[name] == absent] = np.nan
-        return values
-
-    return column
+def _number(name: str, scale: float = 1.0) -> Stored:
+    return Stored(name, "number", scale, NOT_SENT.get(name))
 
 
-def _flag(bit: int) -> Column:
-    return lambda facts: (facts["device_flags"] & bit) != 0
+def _flag(bit: int) -> Stored:
+    return Stored("device_flags", "bit", bit=bit)
 
 
-def _as_stored(name: str) -> Column:
-    return lambda facts: facts[name]
+def _as_stored(name: str) -> Stored:
+    return Stored(name, "raw")
+
+
+_ENTITIES = (*codes.ENTITY, "bin")
 
 
 def _text_words() -> Iterable[Word]:
@@ -103,7 +101,7 @@ def fact_words(exponent: int = 2) -> dict[str, Word]:
         Word("session_age", "number", "Seconds from session start to payment.", None, _number("session_age")),
         *_text_words(),
         *(Word(name, "flag", f"Device flag {name}.", None, _flag(bit)) for name, bit in codes.DEVICE_FLAGS.items()),
-        *(Word(n, "entity", f"The {n}: missing() only.", None, _as_stored(n)) for n in codes.ENTITY),
+        *(Word(n, "entity", f"The {n}: in list(…) and missing() only.", None, _as_stored(n)) for n in _ENTITIES),
     ]
     return {word.name: word for word in words}
 
@@ -121,6 +119,27 @@ def vocabulary(features: Iterable[Feature] = FEATURES, exponent: int = 2) -> dic
 
 
 # --- checking and compiling -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a rule asks the lists: does `column` of a payment stand on the list `choice`, or on any of that kind?"""
+
+    column: str
+    subject: str
+    choice: str
+    is_kind: bool
+
+    @property
+    def bound(self) -> str:
+        """The name under which the answer, a column of bools, is bound; no word of the language looks like it."""
+        return f"_in {self.column} {'any ' if self.is_kind else ''}{self.choice}"
+
+    def answer(self, found: Found | None, n: int) -> np.ndarray:
+        """The column; nothing stands on a list where there are none."""
+        if found is None:
+            return np.zeros(n, bool)
+        return found.is_on(self.subject, self.column, found.lists.chosen(self.choice, self.subject, self.is_kind))
 
 
 @dataclass(frozen=True)
@@ -193,12 +212,14 @@ def _any(parts: Sequence[ast.expr]) -> ast.expr:
 
 
 class _Checker:
-    """Walks one parsed expression and rebuilds it from what is allowed; `used` collects the names it met."""
+    """Walks one parsed expression and rebuilds it from what is allowed; collects the names and lists it met."""
 
-    def __init__(self, source: str, words: Mapping[str, Word]):
+    def __init__(self, source: str, words: Mapping[str, Word], lists: Mapping[str, Listing]):
         self.source = source
         self.words = words
+        self.lists = lists
         self.used: dict[str, Word] = {}
+        self.memberships: dict[str, Membership] = {}
         self.nodes = 0
 
     def position(self, node: ast.AST) -> int:
@@ -268,6 +289,8 @@ class _Checker:
 
     def on_call(self, node: ast.Call, depth: int) -> Part:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name == "list":
+            self.refuse(node, 'a list stands after in: customer in list("name")')
         if name not in _FUNCTIONS:
             self.refuse(node, f"unknown function{_nearest(name, _FUNCTIONS)}; there are {', '.join(_FUNCTIONS)}")
         least, most = _FUNCTIONS[name]
@@ -331,6 +354,8 @@ class _Checker:
         return table.code(words.literal)
 
     def _membership(self, left: ast.AST, within: bool, right: ast.AST, depth: int) -> ast.expr:
+        if _is_list(right):
+            return self._listed(left, within, right, depth)
         if not isinstance(right, ast.Tuple | ast.List | ast.Set) or not 1 <= len(right.elts) <= MAX_LITERALS:
             self.refuse(right, f"expected 1 to {MAX_LITERALS} values in brackets, such as (1, 2)")
         part = self.check(left, depth)
@@ -344,6 +369,34 @@ class _Checker:
         if part.kind == "number":
             known = _compare(part.tree, ast.Eq(), part.tree)
         return _all([ast.UnaryOp(ast.Invert(), hit), known])
+
+    def _listed(self, left: ast.AST, within: bool, right: ast.AST, depth: int) -> ast.expr:
+        """`customer in list("mules")`, `device in watch`; what was not sent is on no list, and not off one either."""
+        part = self.check(left, depth)
+        subject = _subject(part)
+        if not isinstance(part.tree, ast.Name) or subject not in COLUMNS:
+            self.refuse(left, f"expected {', '.join(_ENTITY_SUBJECTS)} or a country before in list(…)")
+        choice, is_kind = self._choice(right, subject)
+        asked = Membership(part.tree.id, subject, choice, is_kind)
+        self.memberships[asked.bound] = asked
+        hit = ast.Name(asked.bound, ast.Load())
+        if within:
+            return hit
+        return _all([ast.UnaryOp(ast.Invert(), hit), _compare(part.tree, ast.NotEq(), ast.Constant(0))])
+
+    def _choice(self, right: ast.AST, subject: str) -> tuple[str, bool]:
+        """The name of a list that holds `subject`, or a kind of lists (True)."""
+        if isinstance(right, ast.Name):
+            return right.id, True
+        name = right.args[0] if isinstance(right, ast.Call) and len(right.args) == 1 and not right.keywords else None
+        if not isinstance(name, ast.Constant) or not isinstance(name.value, str):
+            self.refuse(right, 'list() takes the name of a list, such as list("emulators")')
+        found = self.lists.get(name.value)
+        if found is None:
+            self.refuse(name, f"there is no list {name.value}{_nearest(name.value, self.lists)}")
+        if found.subject != subject:
+            self.refuse(name, f"the list {found.name} holds a {found.subject} each, not a {subject}")
+        return found.name, False
 
     def _literal(self, part: Part, node: ast.AST) -> float:
         sign, bare = (
@@ -364,8 +417,10 @@ _KINDS = {
     "text": "a text",
     "words": "a text",
     "flag": "something true or false",
-    "entity": "an entity (use missing() on it)",
+    "entity": "an entity (use in list(…) or missing() on it)",
 }
+_LIST_KINDS = ("block", "allow", "watch")
+_ENTITY_SUBJECTS = tuple(subject for subject in COLUMNS if subject != "country")
 _FUNCTIONS = {"abs": (1, 1), "min": (2, 8), "max": (2, 8), "missing": (1, 1)}
 _PLAIN = {
     "Attribute": "a dot",
@@ -387,6 +442,19 @@ def _speaks(tree: ast.expr) -> bool:
     return any(isinstance(node, ast.Name) and not node.id.startswith("_") for node in ast.walk(tree))
 
 
+def _is_list(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in _LIST_KINDS
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "list"
+
+
+def _subject(part: Part) -> str:
+    """What a list must hold for this part to be looked up in it."""
+    if part.kind == "text" and part.table is codes.COUNTRY:
+        return "country"
+    return part.tree.id if part.kind == "entity" and isinstance(part.tree, ast.Name) else ""
+
+
 def _plain(node: ast.AST) -> str:
     return _PLAIN.get(type(node).__name__, type(node).__name__)
 
@@ -398,25 +466,30 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Expression:
-    """A checked rule text: compiled, with the words it uses."""
+    """A checked rule text: compiled, with the words it uses and the lists it asks."""
 
     source: str
     code: CodeType
     words: tuple[Word, ...]
+    memberships: tuple[Membership, ...] = ()
+    tree: ast.expr | None = None  # what `code` was compiled from
 
 
-def compile_expression(source: str, words: Mapping[str, Word]) -> Expression:
-    """Check and compile one rule text. Raises RuleError with a position."""
+def compile_expression(
+    source: str, words: Mapping[str, Word], lists: Mapping[str, Listing] | None = None
+) -> Expression:
+    """Check and compile one rule text; `lists` by name are those it may ask. Raises RuleError with a position."""
     if len(source) > MAX_LENGTH:
         raise RuleError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
     flat = "".join(" " if c in "\r\n\t\f" else c for c in source)
     lead = len(flat) - len(flat.lstrip())
-    checker = _Checker(flat, words)
+    checker = _Checker(flat, words, lists or {})
     part = checker.check(_parse(flat, lead))
     if part.kind != "flag":
         raise RuleError("a rule must be true or false: compare something", lead + 1)
     tree = ast.fix_missing_locations(ast.Expression(part.tree))
-    return Expression(source, compile(tree, "<rule>", "eval"), tuple(checker.used.values()))
+    code = compile(tree, "<rule>", "eval")
+    return Expression(source, code, tuple(checker.used.values()), tuple(checker.memberships.values()), part.tree)
 
 
 def _parse(flat: str, lead: int) -> ast.expr:
@@ -471,6 +544,8 @@ class Rule:
     words: tuple[Word, ...]
     code: CodeType | None
     flaw: str = ""
+    memberships: tuple[Membership, ...] = ()
+    tree: ast.expr | None = None  # for the release's program; without one, `code` is evaluated alone
 
     @property
     def live(self) -> bool:
@@ -488,40 +563,52 @@ class Ruleset:
 
     def __post_init__(self) -> None:
         self._place = {name: index for index, name in enumerate(self.features)}
-        words = {word.name: word for rule in self.rules if rule.code for word in rule.words}
-        self._facts = [word for word in words.values() if word.column is not None]
-        self._taken = [word for word in words.values() if word.column is None]
-        self._columns = np.array([self._place[word.name] for word in self._taken], dtype=np.intp)
-        self._scales = np.array([[word.scale] for word in self._taken]).reshape(-1, 1)
+        self._program = program_of([rule.tree for rule in self.rules], self.words, self.features)
+        taken = {index for index, rule in enumerate(self.rules) if rule.tree} - set(self._program.left_out)
+        self._alone = [index for index, rule in enumerate(self.rules) if rule.code and index not in taken]
+        self.memberships = {each.bound: each for rule in self.rules if rule.code for each in rule.memberships}
         live = [rule.outcome if rule.live else 1 for rule in self.rules]
         self.floors = np.array(live, dtype=np.uint8)  # the least outcome a hit demands; 1 (approve) for a shadow rule
 
-    def evaluate(self, facts: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    def evaluate(self, facts: np.ndarray, matrix: np.ndarray, found: Found | None = None) -> np.ndarray:
         """Which rules hit which payments, live and shadow alike: uint8 0/1 of shape (n, len(rules)).
 
-        `facts`: (n,) of dtype FACTS; `matrix`: (n, n_features) float32. A rule that fails hits nothing, is noted in
-        `failures` and logged once; the others are not touched by it.
+        `facts`: (n,) of dtype FACTS; `matrix`: (n, n_features) float32; `found`: what the payments hit on the lists,
+        None where there are none. All rules run as one program (scoring/programs.py); one that has something in it
+        which the program cannot say is evaluated alone: if that fails it hits nothing, is noted in `failures` and
+        logged once, and the others are not touched by it.
         """
         mask = np.zeros((len(facts), len(self.rules)), dtype=np.uint8)
-        scope = _TOOLS | self._bind(facts, matrix)
-        with np.errstate(all="ignore"):
-            for index, rule in enumerate(self.rules):
-                if rule.code is not None:
-                    self._apply(index, rule, scope, mask)
+        given = self._found(found, len(facts))
+        self._program.run(facts, matrix, given, mask)
+        for index in self._alone:
+            self._apply(index, facts, matrix, given, mask)
         return mask
 
-    def _bind(self, facts: np.ndarray, matrix: np.ndarray) -> dict[str, object]:
-        taken = matrix[:, self._columns].T * self._scales  # float64
-        columns = [
-            column == 1 if word.kind == "flag" else column for word, column in zip(self._taken, taken, strict=True)
-        ]
-        bound: dict[str, object] = {word.name: column for word, column in zip(self._taken, columns, strict=True)}
-        bound.update((word.name, word.column(facts)) for word in self._facts if word.column)
+    def _found(self, found: Found | None, n: int) -> dict[str, np.ndarray]:
+        """The lists' answers to all that the rules ask of them: (n,) bool each."""
+        return {name: asked.answer(found, n) for name, asked in self.memberships.items()}
+
+    def _bound(self, rule: Rule, facts: np.ndarray, matrix: np.ndarray) -> dict[str, object]:
+        """The words of one rule as columns."""
+        bound: dict[str, object] = {}
+        for word in rule.words:
+            if word.column is not None:
+                bound[word.name] = word.column(facts)
+            else:
+                column = matrix[:, self._place[word.name]] * np.float64(word.scale)
+                bound[word.name] = column == 1 if word.kind == "flag" else column
         return bound
 
-    def _apply(self, index: int, rule: Rule, scope: dict[str, object], mask: np.ndarray) -> None:
+    def _apply(
+        self, index: int, facts: np.ndarray, matrix: np.ndarray, given: Mapping[str, np.ndarray], mask: np.ndarray
+    ) -> None:
+        """Evaluate one rule by its own code."""
+        rule = self.rules[index]
         try:
-            mask[:, index] = eval(rule.code, scope)  # type: ignore[arg-type]  # checked by the caller; built from checked parts
+            with np.errstate(all="ignore"):
+                scope = {**_TOOLS, **self._bound(rule, facts, matrix), **given}
+                mask[:, index] = eval(rule.code, scope)  # type: ignore[arg-type]  # never None here; built from checked parts
         except (ArithmeticError, TypeError, ValueError, LookupError, NameError) as error:
             mask[:, index] = 0
             if index not in self.failures:
@@ -545,22 +632,26 @@ class Ruleset:
 
 
 def compile_ruleset(
-    versions: Iterable[tuple[VersionedRule, str]], *, features: Sequence[Feature] = FEATURES, exponent: int = 2
+    versions: Iterable[tuple[VersionedRule, str]],
+    *,
+    features: Sequence[Feature] = FEATURES,
+    exponent: int = 2,
+    lists: Mapping[str, Listing] | None = None,
 ) -> Ruleset:
     """The rules of a release from its (rule version, mode) pairs, in their order; "off" stays in place and never hits.
 
-    `features`: the kernel's, in the order of the matrix; `exponent`: decimals of the lane's base currency. A text that
-    no longer compiles is kept with its flaw and never hits: one rule must not stop a lane.
+    `features`: the kernel's, in the order of the matrix; `exponent`: decimals of the lane's base currency; `lists`: the
+    lane's, by name. A text that no longer compiles is kept with its flaw and never hits: one rule must not stop a lane.
     """
     words = vocabulary(features, exponent)
     names = tuple(feature.name for feature in features)
-    return Ruleset(tuple(_compiled(version, mode, words) for version, mode in versions), names, words)
+    return Ruleset(tuple(_compiled(version, mode, words, lists or {}) for version, mode in versions), names, words)
 
 
-def _compiled(version: VersionedRule, mode: str, words: Mapping[str, Word]) -> Rule:
+def _compiled(version: VersionedRule, mode: str, words: Mapping[str, Word], lists: Mapping[str, Listing]) -> Rule:
     expression, flaw = None, ""
     try:
-        expression = compile_expression(version.expression, words)
+        expression = compile_expression(version.expression, words, lists)
     except RuleError as error:
         flaw = str(error)
         log.error("rule version %s cannot be used: %s", version.pk, flaw)
@@ -578,4 +669,6 @@ def _compiled(version: VersionedRule, mode: str, words: Mapping[str, Word]) -> R
         words=expression.words if expression else (),
         code=expression.code if expression and mode != "off" else None,
         flaw=flaw,
+        memberships=expression.memberships if expression else (),
+        tree=expression.tree if expression and mode != "off" else None,
     )

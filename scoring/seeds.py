@@ -1,4 +1,4 @@
-"""What a lane starts with: reason codes, a policy, a dozen rules and its first release. Safe to run again.
+"""What a lane starts with: reason codes, lists, a policy, rules and its first release. Safe to run again.
 
 The codes are the API's vocabulary: a code, once given, keeps its meaning. Rules and thresholds are a beginning; from
 then on they change by proposals alone.
@@ -6,13 +6,16 @@ then on they change by proposals alone.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NamedTuple
 
 from django.db.transaction import atomic
+from django.utils import timezone
 
-from scoring import releases
-from scoring.models import ModelVersion, PolicyVersion, ReasonCode, Release, Rule, RuleVersion
+from scoring import entries, releases
+from scoring.models import List, ListEntry, ModelVersion, PolicyVersion, ReasonCode, Release, Rule, RuleVersion
 from transactions.models import Lane
+from transactions.population import token
 
 AUTHOR = "seed"
 
@@ -82,6 +85,9 @@ REASON_CODES = (
     ),
     ("ANOMALY", "model", "Anomaly", "Taken as a whole, the payment is unlike most others."),
     ("MODEL_SCORE", "model", "Score", "The model's score reached a threshold without one factor that stands out."),
+    ("BLOCK_LIST", "list", "On a block list", "A colleague put the customer, card, device … on a list to be stopped."),
+    ("WATCH_LIST", "list", "On a watch list", "A colleague wants payments of this customer, card, device … looked at."),
+    ("ALLOW_LIST", "list", "On an allow list", "A colleague trusts this customer, card, device …; two persons agreed."),
     (
         "NOT_JUDGED",
         "policy",
@@ -261,7 +267,72 @@ RULES = (
         "{counterparty_count_24h+1:payment} to this payee in 24 h; {counterparty_customers:customer} in"
         " {counterparty_seen_days:days}",
     ),
+    SeedRule(
+        "R-116",
+        "New to the customer, from a watched network",
+        "live",
+        "challenge",
+        230,
+        "IP_RISK",
+        'ip in list("proxy-networks") and amount >= 100'
+        " and (customer_new_device or customer_new_counterparty or customer_new_merchant)",
+        "{amount:money} from a network on a watch list, where device, payee or merchant is new to the customer",
+    ),
 )
+
+
+class SeedList(NamedTuple):
+    """One list to begin with, and what stands on it: (value, reason)."""
+
+    name: str
+    kind: str
+    subject: str
+    description: str
+    entries: tuple[tuple[str, str], ...]
+    outcome: str = ""
+    skips_scoring: bool = False
+
+
+# Subjects are those of the simulated bank, so that the demo's payments meet them.
+LISTS = (
+    SeedList(
+        "proxy-networks",
+        "watch",
+        "ip",
+        "Networks of hosting companies from which accounts were taken over.",
+        (("192.0.2.0/25", "Nine takeovers in one week came from this hosting company"),),
+    ),
+    SeedList(
+        "watched-devices",
+        "watch",
+        "device",
+        "Devices that investigators want to see.",
+        (
+            (token("dev", "seen", 1), "Used with cards of three customers in the ring of case 12"),
+            (token("dev", "seen", 2), "Emulator, seen in card testing"),
+        ),
+    ),
+    SeedList(
+        "mule-accounts",
+        "block",
+        "counterparty",
+        "Payees that collected money from frauds and passed it on.",
+        (
+            (token("payee", "mule", 1), "Confirmed by the receiving bank"),
+            (token("payee", "mule", 2), "Collected from five victims within a day"),
+        ),
+        outcome="decline",
+    ),
+    SeedList(
+        "treasury",
+        "allow",
+        "customer",
+        "The bank's own treasury: large payments at odd hours are its work.",
+        ((token("cust", 3), "Treasury desk, limits are watched there"),),
+        skips_scoring=True,
+    ),
+)
+LISTED_FOR = timedelta(days=90)  # so that the payments of a seeded past meet the lists too
 
 THRESHOLDS = {
     "default": {"challenge": 760, "review": 840, "decline": 950},
@@ -280,12 +351,34 @@ def seed(lane: Lane, *, model: ModelVersion | None = None) -> Release:
     release = releases.in_force(lane)
     if release is not None:
         return release
+    lists_version = seed_lists(lane)
     rules = [_seed_rule(lane, each) for each in RULES]
     policy, _ = PolicyVersion.objects.get_or_create(
         lane=lane, number=1, defaults={"thresholds": THRESHOLDS, "hold_minutes": HOLD_MINUTES, "created_by": AUTHOR}
     )
     reason = "What the lane starts with"
-    return releases.activate(lane, model=model, policy=policy, rules=rules, by=AUTHOR, reason=reason)
+    return releases.activate(
+        lane, model=model, policy=policy, rules=rules, lists_version=lists_version, by=AUTHOR, reason=reason
+    )
+
+
+def seed_lists(lane: Lane) -> int:
+    """The first lists with what stands on them; the lists version they make."""
+    version = 1
+    for each in LISTS:
+        about = {name: getattr(each, name) for name in ("kind", "subject", "description", "outcome", "skips_scoring")}
+        held, made = List.objects.get_or_create(
+            lane=lane, name=each.name, defaults=about | {"owner": AUTHOR, "created_by": AUTHOR}
+        )
+        if made:
+            ListEntry.objects.bulk_create([_seed_entry(held, *entry, version) for entry in each.entries])
+    return version
+
+
+def _seed_entry(held: List, value: str, reason: str, version: int) -> ListEntry:
+    subject = entries.read_subject(held.subject, value)._asdict()
+    about = {"reason": reason, "author": AUTHOR, "origin": AUTHOR, "version": version}
+    return ListEntry(list=held, valid_from=timezone.now() - LISTED_FOR, **subject, **about)
 
 
 def seed_reason_codes() -> None:

@@ -7,7 +7,8 @@ thousands, with a model or without, it is the same few vector operations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from django.db.transaction import atomic
 from django.utils import timezone
 
 from scoring import features
-from scoring.models import DEGRADED, SCREENINGS
-from scoring.policy import NO_SCORE, REVIEW
+from scoring.entries import Told, told
+from scoring.matching import Found, Pairs
+from scoring.models import BASIS, DEGRADED, SCREENINGS
+from scoring.policy import APPROVE, NO_SCORE, REVIEW
 from scoring.reasons import Reason, rule_hits, sentences
 from scoring.registry import to_score
 from scoring.releases import Judge
@@ -29,7 +32,27 @@ RECORDED = OUTCOME.code("recorded")
 MODEL_UNAVAILABLE = DEGRADED.code("model_unavailable")
 MODEL_OFF = DEGRADED.code("model_off")
 FAILED_TWICE = DEGRADED.code("failed_twice")
+ALLOW_LIST, BLOCK_LIST = BASIS.code("allow_list"), BASIS.code("block_list")
 MOST_MICROS = 2**31 - 1  # the longest latency that can be stored: 35 minutes
+
+
+@dataclass
+class Listed:
+    """What a batch hit on lists: `basis` (n,) i2, what decided instead of the score; `rows` and `ids`, of each hit the
+    payment's place and the entry, in the order of the places."""
+
+    basis: np.ndarray
+    rows: np.ndarray
+    ids: np.ndarray
+
+    def of(self, place: int) -> list[int]:
+        """Ids of the entries that the payment at `place` hit."""
+        return self.ids[self.rows == place].tolist()
+
+    def packed(self) -> list[bytes]:
+        """`Decision.list_hits` of each payment."""
+        raw, ends = self.ids.astype("<i8").tobytes(), np.searchsorted(self.rows, np.arange(len(self.basis) + 1)) * 8
+        return [raw[first:last] for first, last in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
 @dataclass
@@ -46,19 +69,28 @@ class Decisions:
     bands: np.ndarray
     outcomes: np.ndarray
     degraded: int
+    screenings: np.ndarray | int = FIRST_SCREENING
+    listed: Listed | None = None  # None: no payment hit a list
+    latencies: dict[int, np.ndarray] = field(default_factory=dict, repr=False)  # asked for several times a commit
+    took: dict[str, float] = field(default_factory=dict)  # seconds by stage
 
     @property
     def ids(self) -> np.ndarray:
         """The decisions' own ids."""
-        return self.facts["id"] * SCREENINGS + FIRST_SCREENING
+        return self.facts["id"] * SCREENINGS + self.screenings
 
     def latency(self, decided_at: int) -> np.ndarray:
         """Micro-seconds from acceptance to `decided_at`; 0 for an import: dated back, it kept nobody waiting."""
-        waited = np.clip(decided_at - self.facts["received_at"], 0, MOST_MICROS).astype("i4")
-        return np.where(self.facts["import_job"] == 0, waited, 0).astype("i4")
+        if decided_at not in self.latencies:
+            waited = np.maximum(np.minimum(decided_at - self.facts["received_at"], MOST_MICROS), 0)
+            self.latencies[decided_at] = np.where(self.facts["import_job"] == 0, waited, 0).astype("i4")
+        return self.latencies[decided_at]
 
     def columns(self, seqs: np.ndarray, decided_at: int) -> dict[str, Column]:
         """The rows of `decision`, for `transactions.binary.store`."""
+        listed: dict[str, Column] = {}
+        if self.listed is not None:
+            listed = {"basis": ("int2", self.listed.basis), "list_hits": ("bytea", self.listed.packed())}
         return {
             "id": ("int8", self.ids),
             "transaction_id": ("int8", self.facts["id"]),
@@ -69,15 +101,34 @@ class Decisions:
             "probability": ("float8", self.probability),
             "margin": ("float8", self.margin),
             "lane": ("int2", self.facts["lane"]),
-            "screening": ("int2", FIRST_SCREENING),
+            "screening": ("int2", self.screenings),
             "outcome": ("int2", self.outcomes),
             "score": ("int2", self.scores),
             "band": ("int2", self.bands),
-            "degraded": ("int2", np.where(self.outcomes == RECORDED, 0, self.degraded)),
+            "degraded": ("int2", np.where(self._is_in_full(), 0, self.degraded)),
             "kernel_version": ("int2", features.KERNEL_VERSION),
             "rule_hits": ("bytea", self.mask),
             "features": ("bytea", np.ascontiguousarray(self.matrix, "<f4").view("u1").reshape(len(self.facts), -1)),
+            **listed,
         }
+
+    def _is_in_full(self) -> np.ndarray:
+        """Which payments needed no model: those only recorded, and those an allow list let pass."""
+        recorded = self.outcomes == RECORDED
+        return recorded if self.listed is None else recorded | (self.listed.basis == ALLOW_LIST)
+
+    def basis(self, place: int) -> int:
+        """What decided on the payment at `place` instead of the score, as a code of BASIS; 0 = nothing did."""
+        return 0 if self.listed is None else int(self.listed.basis[place])
+
+    def degraded_at(self, place: int) -> int:
+        """Why the payment at `place` was judged without the model, as a code of DEGRADED; 0 = it was not, or needed
+        none."""
+        return 0 if self._is_in_full()[place] else self.degraded
+
+    def entries(self, place: int) -> list[Told]:
+        """The list entries that the payment at `place` hit, in words."""
+        return [] if self.listed is None else told(self.listed.of(place))
 
     def reasons(self, place: int) -> list[Reason]:
         """Why the payment at `place` was stopped, in sentences."""
@@ -88,6 +139,7 @@ class Decisions:
             self.mask[place],
             ruleset=self.judge.ruleset,
             currency=self.judge.currency,
+            entries=self.entries(place),
         )
 
     def hits(self, place: int) -> list[dict[str, Any]]:
@@ -108,22 +160,59 @@ def is_judged(facts: np.ndarray) -> np.ndarray:
 
 
 def decide(facts: np.ndarray, matrix: np.ndarray, judge: Judge) -> Decisions:
-    """Judge a batch: model → rules → policy. Rows that are not authorisations get the outcome `recorded` and no score.
+    """Judge a batch: lists → model → rules → policy. Rows that are not authorisations get the outcome `recorded` and no
+    score.
 
     `facts` (n,) of dtype FACTS, `matrix` (n, N_FEATURES) float32. Without a model rules alone decide, and it is
-    flagged.
+    flagged. A block list lifts the outcome to at least its own; an allow list that says so lets a payment pass that no
+    block list hits, and neither model nor rules are asked.
     """
     n, judged = len(facts), is_judged(facts)
+    found = judge.lists.match(facts) if judge.lists is not None else None
+    hits = found.without(~judged) if found is not None else None
+    floors, passed = _by_lists(n, found, hits)
+    asked = judged & ~passed
     probability, margin = np.full(n, np.nan), np.full(n, np.nan)
     scores = np.full(n, NO_SCORE, "i2")
-    if judge.scorer is not None and judged.any():
-        probability[judged], margin[judged] = judge.scorer.score(np.ascontiguousarray(matrix[judged]))
-        scores[judged] = to_score(probability[judged])
-    mask = judge.ruleset.evaluate(facts, matrix)
-    mask[~judged] = 0
+    began = perf_counter()
+    if judge.scorer is not None and asked.all():
+        probability, margin[:] = judge.scorer.score(matrix)
+        scores = to_score(probability)
+    elif judge.scorer is not None and asked.any():
+        probability[asked], margin[asked] = judge.scorer.score(matrix[asked])
+        scores[asked] = to_score(probability[asked])
+    scored = perf_counter()
+    mask = judge.ruleset.evaluate(facts, matrix, found)
+    took = {"model": scored - began, "rules": perf_counter() - scored}
+    mask[~asked] = 0
     outcomes, bands = judge.policy.judge(scores, mask, judge.ruleset, facts)
-    outcomes = np.where(judged, outcomes, RECORDED).astype("i2")
-    return Decisions(judge, facts, matrix, mask, probability, margin, scores, bands, outcomes, cause(judge))
+    listed = _listed(found, hits, floors, passed, outcomes)
+    outcomes = np.where(judged, np.maximum(outcomes, floors), RECORDED).astype("i2")
+    return Decisions(
+        judge, facts, matrix, mask, probability, margin, scores, bands, outcomes, cause(judge), listed=listed, took=took
+    )
+
+
+def _by_lists(n: int, found: Found | None, hits: Pairs | None) -> tuple[np.ndarray, np.ndarray]:
+    """The least outcome that block lists demand of each payment, and which ones an allow list lets pass unseen."""
+    floors, passed = np.full(n, APPROVE, "i2"), np.zeros(n, bool)
+    if found is not None and hits is not None and len(hits[0]):
+        rows, places = hits
+        np.maximum.at(floors, rows, found.lists.floors[places])
+        passed[rows[found.lists.skipping[places]]] = True
+        passed &= floors == APPROVE
+    return floors, passed
+
+
+def _listed(
+    found: Found | None, hits: Pairs | None, floors: np.ndarray, passed: np.ndarray, outcomes: np.ndarray
+) -> Listed | None:
+    """The hits as decisions keep them; `outcomes` without the lists."""
+    if found is None or hits is None or not len(hits[0]):
+        return None
+    blocked = (floors > APPROVE) & (floors >= outcomes)
+    basis = np.where(passed, ALLOW_LIST, np.where(blocked, BLOCK_LIST, 0)).astype("i2")
+    return Listed(basis, hits[0], found.lists.entries["id"][hits[1]])
 
 
 def cause(judge: Judge) -> int:

@@ -6,6 +6,7 @@ import logging
 
 from celery import shared_task
 
+from transactions import tally
 from transactions.models import Lane
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ def retrain(lane_id: int | None = None, by: str = "schedule") -> list[str]:
             version = training.retrain(lane.pk, by=by)
         except (NotTrainable, training.TrainingRunning) as reason:
             log.warning("no candidate for lane %s: %s", lane.name, reason)
+            if isinstance(reason, NotTrainable):
+                tally.add("retrain_failures", lane=lane.name)
             continue
         if version is not None:
             figures = training.summary(version.metrics["test"])

@@ -1,10 +1,10 @@
 """What other thresholds would have done to the decisions of the last days, as counted from stored rows.
 
-The rows are folded into a histogram by channel, the least outcome that the live rules demanded, and score, so that any
-thresholds can be tried on it without the database: here for the effect frozen into a proposal, and in the browser
-(static/scoring/thresholds.js, the same sums) while a slider is dragged. Scores and rule hits are those stored; rules
-count as they are live or not in the release in force; labels as they are known now, the highest-ranking one of each
-payment.
+The rows are folded into a histogram by channel, the least outcome that live rules or block lists demanded, and score,
+so that any thresholds can be tried on it without the database: here for the effect frozen into a proposal, and in the
+browser (static/scoring/thresholds.js, the same sums) while a slider is dragged. Scores, rule and list hits are those
+stored; rules count as they are live or not in the release in force; labels as they are known now, the highest-ranking
+one of each payment.
 
 Values are in minor units of the lane's base currency. A payment that nobody labelled is neither fraud nor legitimate.
 """
@@ -12,7 +12,7 @@ Values are in minor units of the lane's base currency. A payment that nobody lab
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,9 @@ from django.db import OperationalError, connection
 from django.db.transaction import atomic
 from django.utils import timezone
 
-from scoring.models import LOG_KIND, SCREENINGS, Release, RuleVersion
+from scoring import matching
+from scoring.entries import Subject
+from scoring.models import BASIS, LOG_KIND, SCREENINGS, Release, RuleVersion
 from scoring.policy import APPROVE, CHALLENGE, DECLINE, DEFAULT, REVIEW, STEPS, limits
 from transactions.codes import CHANNEL, OUTCOME, VERDICT
 from transactions.models import Lane
@@ -50,13 +52,14 @@ LOWEST = f"""
 FOLD = f"""
     WITH effective AS MATERIALIZED ({EFFECTIVE})
     SELECT t.channel, d.score, d.release_id, d.rule_hits, coalesce(e.verdict, 0), count(*), sum(t.amount_base),
-           min(t.occurred_at), max(t.occurred_at)
+           min(t.occurred_at), max(t.occurred_at),
+           CASE d.basis WHEN {BASIS.code("block_list")} THEN d.outcome ELSE {APPROVE} END
       FROM decision d
       JOIN transaction t ON t.id = d.transaction_id
       LEFT JOIN effective e ON e.transaction_id = d.transaction_id
      WHERE d.lane = %(lane)s AND d.screening = 1 AND d.outcome <> %(recorded)s AND d.id > %(lowest)s * {SCREENINGS}
        AND d.decided_at >= %(since)s AND t.occurred_at >= %(since)s AND t.id > %(lowest)s
-     GROUP BY 1, 2, 3, 4, 5
+     GROUP BY 1, 2, 3, 4, 5, 10
 """
 HITS = f"""
     WITH effective AS MATERIALIZED ({EFFECTIVE})
@@ -97,8 +100,8 @@ def _histogram(lane: Lane, days: int, now: datetime) -> dict[str, Any]:
     rows = _ask(FOLD, lane, NEWEST, since=since, recorded=OUTCOME.code("recorded"))
     floors = _Floors(lane)
     bars: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * 5))
-    for channel, score, release, hits, verdict, count, value, _, _ in rows:
-        bar = bars[CHANNEL.text(channel), floors.of(release, hits)][score]
+    for channel, score, release, hits, verdict, count, value, _, _, listed in rows:
+        bar = bars[CHANNEL.text(channel), max(listed, floors.of(release, hits))][score]
         _add(bar, verdict, count, int(value))
     first, last = min((row[7] for row in rows), default=now), max((row[8] for row in rows), default=now)
     return {
@@ -134,7 +137,8 @@ class _Floors:
         release = Release.objects.filter(lane=lane).order_by("-id").first()
         entries = release.rules if release else []
         live = {entry["version"] for entry in entries if entry["mode"] == "live"}
-        versions = RuleVersion.objects.filter(pk__in=live)
+        off = release.pulled.get("rules", []) if release else []
+        versions = RuleVersion.objects.filter(pk__in=live).exclude(rule__in=off)
         self.outcomes = {version.pk: OUTCOME.code(version.outcome) for version in versions}
         self.orders = Orders()
         self.known: dict[tuple[int, bytes], int] = {}
@@ -257,6 +261,59 @@ def effect(lane: Lane, now: Mapping[str, Any], proposed: Mapping[str, Any], *, d
         "proposed": measure(found, proposed),
         "channels": {"now": by_channel(found, now), "proposed": by_channel(found, proposed)},
     }
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+TOUCHED = f"""
+    WITH effective AS MATERIALIZED ({EFFECTIVE})
+    SELECT count(*), count(*) FILTER (WHERE d.outcome > {APPROVE}), coalesce(sum(t.amount_base), 0)::bigint,
+           count(*) FILTER (WHERE e.verdict = {FRAUD}), count(*) FILTER (WHERE e.verdict = {LEGITIMATE})
+      FROM transaction t
+      JOIN decision d ON d.id = t.id * {SCREENINGS} + 1
+      LEFT JOIN effective e ON e.transaction_id = t.id
+     WHERE t.lane = %(lane)s AND t.id > %(lowest)s AND t.occurred_at >= %(since)s AND d.outcome <> %(recorded)s
+       AND (SUBJECT)
+"""
+MOST_NETWORKS = 50  # each is one more condition on every payment looked at
+NETWORK = (
+    "(t.ip <> 0 AND t.ip_high & '{upper}'::bigint = '{high}'::bigint"
+    " AND t.ip_low & '{lower}'::bigint = '{low}'::bigint)"
+)
+
+
+def list_effect(lane: Lane, subject: str, subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Payments of the last DAYS, among the newest NEWEST_HITS, that entries for these subjects would have hit."""
+    if subject == "ip" and len(subjects) > MOST_NETWORKS:
+        return {"failed": f"Payments are counted for up to {MOST_NETWORKS} networks at once."}
+    values = {"since": timezone.now() - timedelta(days=DAYS), "recorded": OUTCOME.code("recorded")}
+    keys = [each.key for each in subjects]
+    sql = TOUCHED.replace("SUBJECT", _touched(subject, subjects))
+    try:
+        [(payments, stopped, value, fraud, legitimate)] = _ask(sql, lane, NEWEST_HITS, keys=keys, **values)
+    except TooSlow:
+        return {"failed": "The payments it would have hit took too long to count."}
+    found = {"payments": payments, "stopped": stopped, "value": value, "fraud": fraud, "legitimate": legitimate}
+    return {"touched": found, "days": DAYS, "currency": lane.base_currency}
+
+
+def _touched(subject: str, subjects: Sequence[Subject]) -> str:
+    """The condition on `t` that an entry for one of these holds; nothing in it comes from people but numbers."""
+    if subject == "ip":
+        return " OR ".join(_network(each) for each in subjects)
+    if subject == "bin":
+        return "t.bin = ANY(%(keys)s) OR t.bin > 999999 AND t.bin / 100 = ANY(%(keys)s)"
+    return " OR ".join(f"t.{column} = ANY(%(keys)s)" for column in matching.COLUMNS[subject])
+
+
+def _network(subject: Subject) -> str:
+    upper, lower = (_signed(bits) for bits in (min(subject.prefix, 64), max(subject.prefix - 64, 0)))
+    return NETWORK.format(upper=upper, lower=lower, high=subject.high & upper, low=subject.low & lower)
+
+
+def _signed(bits: int) -> int:
+    """The leading `bits` of 64 set, as Postgres has them."""
+    return -(1 << (64 - bits)) if bits else 0
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

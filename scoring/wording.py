@@ -222,8 +222,13 @@ def usual_amounts(s: Seen) -> str:
     return f"usual {max(mean - abs(spread), 0):,.0f}–{mean + abs(spread):,.0f} {s.currency}"
 
 
+def _mean(s: Seen, value: float, match: re.Match[str]) -> str:
+    return f"{s.money(s('amount'))}; {s.money(value)} on average in the {_WINDOW[match[1]]} before"
+
+
 def _largest(s: Seen, value: float, match: re.Match[str]) -> str:
-    return f"{s.money(s('amount'))}; largest in 30 days {s.money(s('customer_max_30d'))}"
+    window = match[1] or "30d"
+    return f"{s.money(s('amount'))}; largest in {_WINDOW[window]} {s.money(s(f'customer_max_{window}'))}"
 
 
 def _hour(s: Seen, value: float, match: re.Match[str]) -> str:
@@ -273,8 +278,9 @@ def _since_last(s: Seen, value: float, match: re.Match[str]) -> str:
     return f"{ago(value / 86_400)} since the last payment {_BY[match[1]]}"
 
 
-def _different(one: str, window: str, many: str = "") -> Say:
+def _different(one: str, many: str = "") -> Say:
     def say(s: Seen, value: float, match: re.Match[str]) -> str:
+        window = _WINDOW[match[1]]
         return f"{number(value)} different {one if value == 1 else many or one + 's'} in the {window} before"
 
     return say
@@ -297,6 +303,12 @@ def _frauds(s: Seen, value: float, match: re.Match[str]) -> str:
         nothing = f"earlier payment {_BY[match[1]]}" if _unknown(s, match[1]) else f"fraud known {_ON[match[1]]}"
         return f"No {nothing} in 30 days"
     return f"{count(value, 'known fraud')} {_ON[match[1]]} in 30 days"
+
+
+def _suspicious(s: Seen, value: float, match: re.Match[str]) -> str:
+    if value < 1:
+        return f"No suspicious payment {_BY[match[1]]} in 7 days that is unclear"
+    return f"{count(value, 'suspicious payment')} {_BY[match[1]]} in 7 days, not cleared up so far"
 
 
 def _fraud_share(s: Seen, value: float, match: re.Match[str]) -> str:
@@ -350,8 +362,8 @@ WORDINGS = (
     Wording(rf"(\w+)_count_{_W}(?<!fraud_count_30d)", _earlier),
     Wording(rf"(\w+)_sum_{_W}", _spent),
     Wording(r"customer_mean_30d", _amount, _NO_HISTORY),
-    Wording(r"customer_max_30d", _largest, _NO_HISTORY),
-    Wording(r"customer_amount_to_max_30d", _largest, _NO_HISTORY),
+    Wording(r"customer_mean_(24h|7d)", _mean, _NO_HISTORY),
+    Wording(r"customer_(?:amount_to_)?max_(1d|7d|30d)", _largest, _NO_HISTORY),
     Wording(r"(customer|merchant|terminal)_amount_to_mean", _times, _NO_HISTORY),
     Wording(r"customer_amount_z", _deviations, "Too few earlier payments to compare with"),
     Wording(r"customer_usual_24h", lambda s, v, _: f"This customer usually makes {count(v, 'payment')} a day"),
@@ -360,9 +372,9 @@ WORDINGS = (
     Wording(
         r"customer_speed_kmh", lambda s, v, _: f"{v:,.0f} km/h from the last place", "Way from the last place unknown"
     ),
-    Wording(r"customer_merchants_24h", _different("merchant", "24 h")),
-    Wording(r"customer_countries_30d", _different("country", "30 days", "countries")),
-    Wording(r"customer_devices_30d", _different("device", "30 days")),
+    Wording(rf"customer_merchants_{_W}", _different("merchant")),
+    Wording(rf"customer_countries_{_W}", _different("country", "countries")),
+    Wording(rf"customer_devices_{_W}", _different("device")),
     Wording(
         r"customer_new_device", _yes_no("First payment from this device", "The customer's own device"), "No device sent"
     ),
@@ -394,6 +406,7 @@ WORDINGS = (
         lambda s, v, _: f"{count(v, 'payment')} of this customer known as fraud" if v else "No fraud on this customer",
     ),
     Wording(r"(\w+)_fraud_count_30d", _frauds),
+    Wording(r"(\w+)_suspicious_7d", _suspicious),
     Wording(
         r"(\w+)_since_fraud",
         lambda s, v, m: f"Last fraud {_ON[m[1]]} became known {ago(v)} ago",

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import connection
 
+from scoring import features
 from scoring.models import ReasonCode, Release, Rule, RuleVersion
 from tests.factories import make_client, make_lane, make_release
 from tests.transactions.documents import make_document
@@ -17,6 +18,7 @@ from transactions.services import LabelIn, Prepared
 
 def make_bank() -> ApiClient:
     """A client of the lane `cards`, with a release in force and nothing told to its ring yet."""
+    features.warm_up()  # compiling inside a lane's commit would outlast its session's time-out
     rates.forget()
     lane = make_lane("cards")
     make_release(lane)

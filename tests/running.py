@@ -79,13 +79,13 @@ class RunningDesk:
         assert browser.open(request, timeout=15).url.endswith("/desk/")
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in jar)
 
-    def manage(self, *arguments: str) -> str:
-        """What a manage.py command on this desk's servers prints."""
+    def manage(self, *arguments: str, seconds: float = 120) -> str:
+        """What a manage.py command on this desk's servers prints; it may take so many seconds."""
         command = [sys.executable, "manage.py", *arguments]
         environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         environment |= {"FRAUD_STATE": str(self.state), **SMALL_PAST}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=True
         )
         return done.stdout
 

@@ -13,6 +13,8 @@ reply. It returns None when the patience is out or Valkey is gone, else one dict
      "decision": {…} | None}      the decision object of the API; None: kept, but not judged yet
 
 `find(ids)` returns the decision objects of those payments that have one: `{id: decision object}`.
+
+`count(ids)` is how many of those payments are decided.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 Reply = dict[str, Any]
 JudgeNow = Callable[["Prepared", float], Reply | None]
 Find = Callable[[list[int]], dict[int, Reply]]
+Count = Callable[[list[int]], int]
 
 
 def _nobody_judges(prepared: Prepared, patience: float) -> Reply | None:
@@ -36,13 +39,19 @@ def _nothing_decided(transaction_ids: list[int]) -> dict[int, Reply]:
     return {}
 
 
+def _none_decided(transaction_ids: list[int]) -> int:
+    return 0
+
+
 _judge_now: JudgeNow = _nobody_judges
 _find: Find = _nothing_decided
+_count: Count = _none_decided
 
 
-def provide(*, judge_now: JudgeNow | None = None, find: Find | None = None) -> None:
+def provide(*, judge_now: JudgeNow | None = None, find: Find | None = None, count: Count | None = None) -> None:
     """Hang in the upper floors' functions; one that is not given stays as it is."""
-    global _judge_now, _find
+    global _judge_now, _find, _count
+    _count = count or _count
     _judge_now = judge_now or _judge_now
     _find = find or _find
 
@@ -55,3 +64,8 @@ def judge_now(prepared: Prepared, patience: float) -> Reply | None:
 def find(transaction_ids: list[int]) -> dict[int, Reply]:
     """The decision objects of those payments that are decided."""
     return _find(transaction_ids)
+
+
+def count(transaction_ids: list[int]) -> int:
+    """How many of those payments are decided."""
+    return _count(transaction_ids)

@@ -3,7 +3,8 @@
 `POST /transactions` answers 200 with the decision, also when the same body comes again (then with
 `Idempotent-Replayed`); 202 with `Location` when the caller's or our patience ends first or `respond-async` was asked;
 409 when the external id belongs to another body. A 2xx means that the payment is committed. No transaction is open
-while a request waits.
+while a request waits. `POST /transactions/bulk` keeps many at once and answers 202 with a job, whose result tells line
+by line what became of them.
 """
 
 from __future__ import annotations
@@ -11,25 +12,29 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from transactions import answers, openapi, querysets, schema, services
+from transactions import answers, bulk, jobs, limits, openapi, querysets, schema, services, tally
 from transactions.auth import HasScope, KeyAuthentication
 from transactions.codes import INTAKE
 from transactions.labelling import read_label
-from transactions.models import ApiClient, Transaction
+from transactions.models import ApiClient, BulkJob, Transaction
 from transactions.problems import FieldError, Problem, invalid
 
 JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json", re.IGNORECASE)
+NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 WAIT = re.compile(r"wait=(\d{1,5})")
 RETRY_SECONDS = 1
 WEAKER_WITHOUT_MERCHANT = {
@@ -39,12 +44,64 @@ WEAKER_WITHOUT_MERCHANT = {
 }
 
 
+class Json(BaseRenderer):
+    """JSON in UTF-8, encoded in C; texts that are translated late are texts."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+    encoder = msgspec.json.Encoder(enc_hook=str)
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return b"" if data is None else self.encoder.encode(data)
+
+
+class NdjsonRenderer(BaseRenderer):
+    """Lines of JSON that are bytes already; an error is a problem document like any other."""
+
+    media_type = "application/x-ndjson"
+    format = "ndjson"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return data if isinstance(data, bytes) else Json().render(data)
+
+
 class ApiView(APIView):
     """A door for machines: a key, the scope that the method needs, JSON."""
 
     authentication_classes = [KeyAuthentication]
     permission_classes = [HasScope]
+    renderer_classes: list[type[BaseRenderer]] = [Json]
     scopes: dict[str, str] = {}
+    limited = limits.REQUESTS  # the limit that its requests count for
+    allowance: limits.Allowance | None = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Who calls, may they, and not too often. Raises Problem."""
+        self.format_kwarg = None
+        request.accepted_renderer, request.accepted_media_type = self.perform_content_negotiation(request)
+        self.perform_authentication(request)
+        self.check_permissions(request)
+        self.allowance = limits.take(request.auth, self.limited)
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
+        """DRF's negotiation; most callers take anything, and there is one thing only."""
+        if request.META.get("HTTP_ACCEPT", "*/*") in ("*/*", self.renderer_classes[0].media_type):
+            return self.renderer_classes[0](), self.renderer_classes[0].media_type
+        return super().perform_content_negotiation(request, force)
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """What may be asked here, told to who asked for something else."""
+        return {} if self.request.method in self.scopes else {"Allow": ", ".join(self.allowed_methods)}
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """Tell the caller's limit with every answer."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if self.allowance is not None:
+            for name, value in self.allowance.headers().items():
+                response.headers[name] = value
+        return response
 
 
 class Transactions(ApiView):
@@ -55,6 +112,7 @@ class Transactions(ApiView):
     @extend_schema(**openapi.SEND_PAYMENT)
     def post(self, request: Request) -> Response:
         client, preference = request.auth, preferred(request)
+        limits.check_backlog(client.lane_id)
         payment = schema.decode(body_of(request), exempt=client.exempt_fields)
         prepared = services.prepare([payment], client=client, received_at=timezone.now())
         reply = answers.judge_now(prepared, preference.patience) if preference.patience else None
@@ -68,6 +126,44 @@ class Transactions(ApiView):
         payment = querysets.by_external_id(request.auth, external_id)
         data = [shown(payment)] if payment else []
         return Response({"data": data, "pagination": {"next_cursor": None, "has_more": False}})
+
+
+class Bulk(ApiView):
+    """Send many payments, one JSON object a line."""
+
+    scopes = {"POST": "transactions:write"}
+    limited = limits.BULK
+
+    @extend_schema(**openapi.SEND_BULK)
+    def post(self, request: Request) -> Response:
+        limits.check_backlog(request.auth.lane_id)
+        body = bulk_body_of(request)
+        reading = bulk.read(body, client=request.auth, now=timezone.now())
+        job = jobs.take_in(reading, client=request.auth)
+        headers = {"Location": reverse("api:job", args=[job.pk]), "Retry-After": str(RETRY_SECONDS)}
+        return Response(shown_job(job, 0, False), 202, headers=headers)
+
+
+class Job(ApiView):
+    """How far a bulk request has come."""
+
+    scopes = {"GET": "transactions:read"}
+
+    @extend_schema(**openapi.READ_JOB)
+    def get(self, request: Request, job_id: int) -> Response:
+        job = jobs.of_client(job_id, request.auth)
+        return Response(shown_job(job, *jobs.decided(job)))
+
+
+class JobResult(ApiView):
+    """What became of each line of a bulk request."""
+
+    scopes = {"GET": "transactions:read"}
+    renderer_classes = [NdjsonRenderer]
+
+    @extend_schema(**openapi.READ_JOB_RESULT)
+    def get(self, request: Request, job_id: int) -> Response:
+        return Response(b"".join(jobs.result(jobs.of_client(job_id, request.auth))))
 
 
 class TransactionDetail(ApiView):
@@ -142,6 +238,18 @@ def body_of(request: Request) -> bytes:
     return request.body
 
 
+def bulk_body_of(request: Request) -> bytes:
+    """The lines of a bulk request, unpacked. Raises Problem for another media type or coding, or too many bytes."""
+    if (request.content_type or "").split(";")[0].strip().lower() not in NDJSON_TYPES:
+        raise Problem("unsupported-media-type", f"Send {NDJSON_TYPES[0]}.")
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip"):
+        raise Problem("unsupported-media-type", "Send the body plain or as gzip.")
+    if int(request.META.get("CONTENT_LENGTH") or 0) > bulk.MOST_BYTES:
+        raise bulk.too_large()
+    return bulk.unpacked(request.body) if coding == "gzip" else request.body
+
+
 # --- what is answered -------------------------------------------------------------------------------------------------
 
 
@@ -159,7 +267,7 @@ def keep(prepared: services.Prepared) -> answers.Reply:
 
 def answer(reply: answers.Reply, prepared: services.Prepared, preference: Preference) -> Response:
     """200 with the decision, 202 without; 409 where the key belongs to another body."""
-    location = reverse("api:transaction", args=[reply["id"]])
+    location = f"{_address()}{reply['id']}"
     if reply["conflict"]:
         taken = FieldError("/external_id", "duplicate-external-id", "You used it for a payment with another body.")
         raise Problem("duplicate-external-id", errors=[taken], headers={"Location": location})
@@ -174,15 +282,37 @@ def answer(reply: answers.Reply, prepared: services.Prepared, preference: Prefer
     return Response(body, 200 if decision else 202, headers=_headers(reply, preference, location))
 
 
+@cache
+def _address() -> str:
+    """Where payments are read, up to their id."""
+    return reverse("api:transaction", args=[0]).removesuffix("0")
+
+
 def _headers(reply: answers.Reply, preference: Preference, location: str) -> dict[str, str]:
     headers = {"Location": location}
     if preference.applied:
         headers["Preference-Applied"] = preference.applied
     if not reply["created"]:
         headers["Idempotent-Replayed"] = "true"
+        tally.add("idempotency_replays")
     if not reply.get("decision"):
         headers["Retry-After"] = str(RETRY_SECONDS)
     return headers
+
+
+def shown_job(job: BulkJob, decided: int, finished: bool) -> dict[str, Any]:
+    """A bulk job as the API shows it."""
+    return {
+        "id": job.pk,
+        "status": "finished" if finished else "running",
+        "created_at": rfc3339(job.created_at),
+        "lines": job.lines,
+        "accepted": job.accepted,
+        "known": job.known,
+        "rejected": job.rejected,
+        "decided": decided,
+        "result": reverse("api:job-result", args=[job.pk]),
+    }
 
 
 def shown(payment: Transaction) -> dict[str, Any]:

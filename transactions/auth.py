@@ -29,9 +29,12 @@ from transactions.problems import Problem
 
 SCOPES = {
     "transactions:write": "Send payments and have them judged",
-    "transactions:read": "Read own payments and their decisions",
+    "transactions:read": "Read own payments, their decisions and why",
+    "transactions:rescreen": "Have own payments judged again",
     "labels:write": "Report what became known of own payments",
     "reasons:read": "Read the catalogue of reason codes",
+    "lists:read": "Read lists and what stands on them",
+    "lists:write": "Put on and take off; block and allow lists by proposals that a person approves",
     "cases:read": "Read what became of cases with own payments",
 }
 BELIEVED_SECONDS = 5.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import chain, repeat
-from struct import Struct
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ VARYING = {"text", "bytea", "jsonb"}
 OF_WIDTH = {"i2": "int2", "i4": "int4", "i8": "int8", "f4": "float4", "f8": "float8", "b1": "bool"}
 
 Column = tuple[str, Any]
-_length = Struct(">i").pack
 
 
 def fetch(cursor: Any, select: str, params: Sequence[Any] | Mapping[str, Any] | None, dtype: np.dtype) -> np.ndarray:
@@ -51,7 +50,7 @@ def fetch(cursor: Any, select: str, params: Sequence[Any] | Mapping[str, Any] | 
 def parse(raw: memoryview | bytes, dtype: np.dtype) -> np.ndarray:
     """What COPY TO STDOUT BINARY sent, as an array of `dtype`. Raises ValueError when a column does not fit."""
     names = dtype.names or ()
-    wire = _row([(name, _wire_of(dtype[name])) for name in names])
+    wire = _kept_row(tuple((name, _wire_of(dtype[name])) for name in names))
     size = len(raw) - len(HEADER) - len(TRAILER)
     if size % wire.itemsize:
         _refuse(raw, wire, dtype)
@@ -77,7 +76,7 @@ def store(cursor: Any, table: str, columns: Mapping[str, Column]) -> int:
     int, float, str or bytes). Types are the keys of WIRE and VARYING. bytea as a uint8 array of shape (n, bytes) is
     fixed-width; None stands for NULL and makes its column a varying one. jsonb takes bytes or str of JSON.
     """
-    n = next(len(values) for _, values in columns.values() if not _scalar(values))
+    n = next(len(values) for _, values in columns.values() if not is_scalar(values))
     if n:
         names = ", ".join(f'"{name}"' for name in columns)
         cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(encode(columns, n)))
@@ -86,28 +85,34 @@ def store(cursor: Any, table: str, columns: Mapping[str, Column]) -> int:
 
 def encode(columns: Mapping[str, Column], n: int) -> bytes:
     """The byte stream of COPY FROM STDIN BINARY for `n` rows; see `store`."""
-    parts: list[Any] = []
+    parts: list[Sequence[bytes]] = []
     run: dict[str, Column] = {}
-    first = True
     for name, (kind, values) in columns.items():
         if _is_fixed(kind, values):
             run[name] = (kind, values)
             continue
-        parts.append(_pieces(run, n, len(columns) if first else None))
-        first, run = False, {}
-        parts.append(_varying(kind, values, n))
-    if first:
+        raws, lengths = _varying(kind, values, n)
+        run[name] = (_LENGTH, lengths)
+        parts += [_pieces(run, n, None if parts else len(columns)), raws]
+        run = {}
+    if not parts:
         return b"".join((HEADER, _records(run, n, len(columns)).tobytes(), TRAILER))
     if run:
         parts.append(_pieces(run, n, None))
-    return b"".join((HEADER, *chain.from_iterable(zip(*parts, strict=True)), TRAILER))
+    return b"".join(chain([HEADER], chain.from_iterable(zip(*parts, strict=True)), [TRAILER]))
 
 
-def _row(fields: list[tuple[str, np.dtype]], counted: bool = True) -> np.dtype:
+_LENGTH = "length"  # stands in a run of fixed-width columns for the length of the varying column behind it
+
+
+def _row(fields: Sequence[tuple[str, np.dtype | None]], counted: bool = True) -> np.dtype:
     layout: list[Any] = [("#", ">i2")] if counted else []
     for name, wire in fields:
-        layout += [(f"#{name}", ">i4"), (name, wire)]
+        layout += [(f"#{name}", ">i4")] + ([(name, wire)] if wire is not None else [])
     return np.dtype(layout)
+
+
+_kept_row = lru_cache(maxsize=64)(_row)  # a dtype of many fields takes longer to make than to fill
 
 
 def _wire_of(kind: np.dtype) -> np.dtype:
@@ -127,7 +132,8 @@ def _refuse(raw: memoryview | bytes, wire: np.dtype, dtype: np.dtype) -> None:
     raise ValueError("a column is NULL or of another width than its field")
 
 
-def _scalar(values: Any) -> bool:
+def is_scalar(values: Any) -> bool:
+    """Whether `values` is one value for all rows."""
     return values is None or isinstance(values, (int, float, str, bytes, np.generic))
 
 
@@ -136,22 +142,36 @@ def _is_fixed(kind: str, values: Any) -> bool:
         return isinstance(values, np.ndarray) and values.ndim == 2
     if kind in VARYING or values is None:
         return False
-    return _scalar(values) or isinstance(values, np.ndarray) or None not in values
+    return is_scalar(values) or isinstance(values, np.ndarray) or None not in values
 
 
 def _records(run: Mapping[str, Column], n: int, fields: int | None) -> np.ndarray:
     """A run of fixed-width columns as wire records; with the row's field count when it opens the row."""
-    kinds = [(name, _width(kind, values)) for name, (kind, values) in run.items()]
-    records = np.empty(n, _row(kinds, counted=fields is not None))
-    if fields is not None:
-        records["#"] = fields
-    for name, (kind, values) in run.items():
-        records[f"#{name}"] = records.dtype[name].itemsize
-        records[name] = _values(kind, values)
+    kinds = tuple((name, _width(kind, values)) for name, (kind, values) in run.items())
+    records = np.empty(n, _kept_row(kinds, counted=fields is not None))
+    records.view("u1").reshape(n, -1)[:] = _blank_record(kinds, fields)
+    for (name, wire), (kind, values) in zip(kinds, run.values(), strict=True):
+        if wire is None:
+            records[f"#{name}"] = values
+        else:
+            records[name] = _values(kind, values)
     return records
 
 
-def _width(kind: str, values: Any) -> np.dtype:
+@lru_cache(maxsize=64)
+def _blank_record(kinds: tuple[tuple[str, np.dtype | None], ...], fields: int | None) -> np.ndarray:
+    """The bytes of a record with its field count and all lengths that are the same in each row."""
+    blank = np.zeros(1, _kept_row(kinds, counted=fields is not None))
+    if fields is not None:
+        blank["#"] = fields
+    for name, wire in kinds:
+        blank[f"#{name}"] = wire.itemsize if wire is not None else 0
+    return blank.view("u1")
+
+
+def _width(kind: str, values: Any) -> np.dtype | None:
+    if kind == _LENGTH:
+        return None
     if kind == "bytea":
         return np.dtype(("u1", (values.shape[1],)))
     return WIRE[kind]
@@ -163,26 +183,32 @@ def _values(kind: str, values: Any) -> Any:
     return np.void(values) if isinstance(values, bytes) else np.asarray(values, "V16")
 
 
-def _pieces(run: Mapping[str, Column], n: int, fields: int | None) -> Any:
+def _pieces(run: Mapping[str, Column], n: int, fields: int | None) -> list[bytes]:
     """One bytes object for each row."""
     records = _records(run, n, fields)
     width, raw = records.dtype.itemsize, records.tobytes()
-    return [raw[at : at + width] for at in range(0, n * width, width)] if width else repeat(b"", n)
+    return [raw[at : at + width] for at in range(0, n * width, width)]
 
 
-def _varying(kind: str, values: Any, n: int) -> list[bytes]:
-    """One column as length and value for each row."""
+def _varying(kind: str, values: Any, n: int) -> tuple[list[bytes], Any]:
+    """One column as its value for each row, and the lengths of these; that of NULL is -1."""
     encoder = _ENCODERS[kind] if kind in _ENCODERS else _fixed_encoder(kind)
-    if _scalar(values):
-        return [_piece(encoder, values)] * n
-    return [_piece(encoder, value) for value in values]
+    if is_scalar(values):
+        raw = b"" if values is None else encoder(values)
+        return [raw] * n, -1 if values is None else len(raw)
+    if None in values:
+        lengths = [-1 if value is None else len(encoder(value)) for value in values]
+        return [b"" if value is None else encoder(value) for value in values], lengths
+    raws = _texts(values) if kind == "text" else list(map(encoder, values))
+    return raws, np.fromiter(map(len, raws), ">i4", n)
 
 
-def _piece(encoder: Any, value: Any) -> bytes:
-    if value is None:
-        return _length(-1)
-    raw = encoder(value)
-    return _length(len(raw)) + raw
+def _texts(values: Any) -> list[bytes]:
+    """Texts of one kind, str or UTF-8 bytes, without a call for each; mixed ones with."""
+    try:
+        return list(map(str.encode, values)) if isinstance(values[0], str) else list(map(bytes, values))
+    except TypeError:
+        return list(map(_text, values))
 
 
 def _fixed_encoder(kind: str) -> Any:
@@ -196,4 +222,4 @@ def _text(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-_ENCODERS = {"text": _text, "bytea": bytes, "jsonb": lambda value: b"\x01" + _text(value)}
+_ENCODERS: dict[str, Any] = {"text": _text, "bytea": bytes, "jsonb": lambda value: b"\x01" + _text(value)}

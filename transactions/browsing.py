@@ -28,7 +28,7 @@ class FactAdmin(admin.ModelAdmin):
     paginator = NoCountPaginator
     list_per_page = 50
     list_max_show_all = 0
-    actions = None
+    actions: Any = None
     ordering = ["-pk"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

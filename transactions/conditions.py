@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AHEAD = timedelta(minutes=5)
 OLDEST = timedelta(days=90)
-_NEED_ORIGINAL = frozenset({"refund", "reversal"})
+NEED_ORIGINAL = frozenset({"refund", "reversal"})
 _IBAN = re.compile(r"([A-Z]{2})([0-9]{2})([A-Z0-9]{11,30})")
 _IBAN_REGISTRY = """
 AD:24 AE:23 AL:28 AT:20 AZ:28 BA:20 BE:16 BG:22 BH:22 BR:29 CH:21 CR:22 CY:28 CZ:24 DE:22 DK:18 DO:28 EE:20
@@ -72,7 +72,7 @@ def _company(payment: Payment) -> Iterator[FieldError]:
         yield FieldError("/card/token", "required", "Required where the instrument is a card.")
     if payment.type == "transfer" and not (payment.counterparty and payment.counterparty.id):
         yield FieldError("/counterparty/id", "required", "Required for a transfer.")
-    if (payment.type in _NEED_ORIGINAL or payment.stage == "reversal") and not payment.original_external_id:
+    if (payment.type in NEED_ORIGINAL or payment.stage == "reversal") and not payment.original_external_id:
         yield FieldError("/original_external_id", "required", "Required for a refund or reversal.")
     how = payment.authentication
     if how and how.sca == "exempt" and not how.exemption:
@@ -95,11 +95,12 @@ def _clear_identifiers(payment: Payment) -> Iterator[FieldError]:
         yield FieldError("/customer/id", "sensitive-data-not-accepted", "A key of your own, never an e-mail address.")
     for name in ("account", "counterparty"):
         part = getattr(payment, name)
-        if part and part.id and _is_iban(part.id):
+        if part and part.id and is_iban(part.id):
             yield FieldError(f"/{name}/id", "sensitive-data-not-accepted", "A token, never the IBAN itself.")
 
 
-def _is_iban(text: str) -> bool:
+def is_iban(text: str) -> bool:
+    """Whether a text is an IBAN in the clear: a country's length and right check digits."""
     text = text.replace(" ", "")
     found = _IBAN.fullmatch(text)
     if not found or _IBAN_LENGTHS.get(found[1]) != len(text):

@@ -6,6 +6,7 @@ what Postgres itself stores, so that COPY BINARY needs no conversion.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -76,3 +77,8 @@ def blank(n: int) -> np.ndarray:
     for name, value in NOT_SENT.items():
         facts[name] = value
     return facts
+
+
+def together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Payments one after the other, dtype FACTS; cheaper than NumPy's own, which compares all fields each time."""
+    return parts[0] if len(parts) == 1 else np.frombuffer(bytearray().join(part.tobytes() for part in parts), FACTS)

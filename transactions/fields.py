@@ -6,6 +6,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.expressions import Col
+from django.utils.functional import cached_property
 
 from transactions import codes
 from transactions.codes import CodeTable
@@ -53,3 +55,28 @@ class CodeField(models.SmallIntegerField):
     def validators(self):
         """None of the integer's range checks: Python sees text here."""
         return []
+
+
+class _DocumentCol(Col):
+    """The column read as what it holds, so that paths into the document work in queries."""
+
+    def as_sql(self, compiler, connection):
+        sql, params = super().as_sql(compiler, connection)
+        return f"{sql}::jsonb", params
+
+
+class DocumentField(models.JSONField):
+    """A JSON document that is written far more often than read: stored as its text, parsed when somebody asks.
+
+    Taking a payment's document apart at ingest would cost Postgres as much as storing its facts.
+    """
+
+    def db_type(self, connection):
+        return "text"
+
+    def get_col(self, alias, output_field=None):
+        return _DocumentCol(alias, self, output_field or self)
+
+    @cached_property
+    def cached_col(self):
+        return _DocumentCol(self.model._meta.db_table, self)

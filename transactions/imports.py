@@ -31,12 +31,12 @@ from django.db.models import F
 from django.db.transaction import atomic
 from django.utils import timezone
 
-from transactions import labelling, partitions, querysets, rates, schema, services
+from transactions import batches, labelling, partitions, querysets, rates, schema, services
 from transactions.files import Batch, Table, open_table
 from transactions.mapping import Mapping, Reader, plain_mapping, read_mapping
 from transactions.models import ApiClient, ImportJob
 from transactions.problems import FieldError, Problem
-from transactions.reading import Part
+from transactions.reading import Part, is_untidy
 from transactions.schema import Payment
 from transactions.services import Inserted, LabelIn
 
@@ -191,15 +191,50 @@ class _Payments:
     faults: list[Fault]
 
 
+class _Documents(batches.Batch[dict[str, Any]]):
+    """Rows of a file as documents of the API's shape."""
+
+    def quickly(self, row: dict[str, Any]) -> Payment:
+        return msgspec.convert(row, Payment)
+
+    def closely(self, row: dict[str, Any]) -> Payment:
+        return schema.from_document(row, exempt=self.client.exempt_fields, now=self.now)
+
+    def odd(self, every: bytes) -> Iterator[int]:
+        if is_untidy(every):
+            yield from (n for n, document in enumerate(self.documents) if is_untidy(document))
+
+
 def _read_payments(job: ImportJob, source: Source, batch: Batch) -> _Payments:
     documents, unfit = source.reader.documents(batch.values, len(batch.lines))
-    payments, lines, faults = _validated(documents, unfit, batch, job.client)
-    faults += _broken(batch)
-    if not payments:
+    work = _Documents(job.client, timezone.now())
+    made = work.gather((row, document) for row, document in enumerate(documents) if row not in unfit)
+    problems = {row: problem.errors for row, problem in work.problems.items()}
+    problems |= {row: _merged(errors, _faults_of(documents[row], work)) for row, errors in unfit.items()}
+    faults = [(batch.lines[row], errors) for row, errors in problems.items()] + _broken(batch)
+    lines = [batch.lines[row] for row in work.numbers]
+    if not lines:
         return _Payments(batch, None, lines, faults)
     intake, received = ("live", None) if job.decide else ("history", job.started_at)
-    prepared = services.prepare(payments, client=job.client, received_at=received, intake=intake, import_job=job.pk)
+    prepared = services.rows_of(
+        work.payments,
+        made,
+        client=job.client,
+        received_at=received,
+        intake=intake,
+        import_job=job.pk,
+        documents=work.documents,
+    )
     return _Payments(batch, prepared, lines, faults)
+
+
+def _faults_of(document: dict[str, Any], work: _Documents) -> list[FieldError]:
+    """What else is wrong with a row that had a value which could not be converted."""
+    try:
+        work.closely(document)
+    except Problem as problem:
+        return problem.errors
+    return []
 
 
 def _store_payments(job: ImportJob, work: _Payments, rejects: _Rejects) -> None:
@@ -223,44 +258,10 @@ def _store_payments(job: ImportJob, work: _Payments, rejects: _Rejects) -> None:
 _TAKEN = FieldError("/external_id", "duplicate-external-id", "The id belongs to a payment with another body.")
 
 
-def _validated(
-    documents: list[dict[str, Any]], unfit: dict[int, list[FieldError]], batch: Batch, client: ApiClient
-) -> tuple[list[Payment], list[int], list[Fault]]:
-    """The payments that keep the schema with their lines, and the faults of the others."""
-    now, exempt = timezone.now(), client.exempt_fields
-    payments, lines, faults = [], [], []
-    for row, document in enumerate(documents):
-        line = batch.lines[row]
-        try:
-            payment = schema.from_document(document, exempt=exempt, now=now)
-        except Problem as problem:
-            faults.append((line, _merged(unfit.get(row, []), problem.errors)))
-            continue
-        missing = unfit.get(row) or _without_rate(payment, client)
-        if missing:
-            faults.append((line, missing))
-        else:
-            payments.append(payment)
-            lines.append(line)
-    return payments, lines, faults
-
-
 def _merged(unfit: list[FieldError], errors: list[FieldError]) -> list[FieldError]:
     """A value that could not be converted is missing afterwards; tell it once."""
     known = {error.pointer for error in unfit}
     return unfit + [error for error in errors if error.pointer not in known]
-
-
-def _without_rate(payment: Payment, client: ApiClient) -> list[FieldError]:
-    base = client.lane.base_currency
-    sent = [("/amount/currency", payment.amount.currency)]
-    if payment.account and payment.account.balance_before:
-        sent.append(("/account/balance_before/currency", payment.account.balance_before.currency))
-    return [
-        FieldError(pointer, "currency-without-rate", f"The desk has no rate from this currency to {base}.")
-        for pointer, currency in sent
-        if currency != base and currency not in rates.rates_to(base).factors
-    ]
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

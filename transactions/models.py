@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from transactions import codes
-from transactions.fields import CodeField
+from transactions.fields import CodeField, DocumentField
 
 ABSENT = -(2**63)  # a bigint that was not sent
 ABSENT_DAY = -(2**31)  # a date that was not sent; other days count from 2000-01-01
@@ -46,6 +46,9 @@ class ApiClient(models.Model):
         default=list,
         blank=True,
         help_text="JSON pointers of structured identifiers that may look like a card number.",
+    )
+    requests_per_minute = models.IntegerField(
+        null=True, blank=True, help_text="Single requests; empty = the desk's own limit, 0 = none."
     )
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -186,7 +189,7 @@ class TransactionDetail(models.Model):
     transaction = models.OneToOneField(
         Transaction, models.DO_NOTHING, primary_key=True, db_column="id", db_constraint=False, related_name="detail"
     )
-    document = models.JSONField()
+    document = DocumentField()
 
     class Meta:
         db_table = "transaction_detail"
@@ -261,3 +264,27 @@ class ImportJob(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} from {self.file_name}"
+
+
+class BulkJob(models.Model):
+    """One bulk request that was taken in: what became of its lines. Written once, in the commit of its payments.
+
+    Its columns name no other table by a foreign key, whose check would lock that row for each request.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    lane = models.SmallIntegerField()
+    client = models.IntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+    lines = models.IntegerField(help_text="Lines that held something.")
+    accepted = models.IntegerField(default=0, help_text="Payments kept by this request.")
+    known = models.IntegerField(default=0, help_text="Payments that were there already, with the same body.")
+    rejected = models.IntegerField(default=0)
+    ids = models.BinaryField(help_text="Line numbers and ids of the payments, see transactions/jobs.py.")
+    rejects = models.BinaryField(help_text="The problems of the other lines, compressed JSON; empty if there are none.")
+
+    class Meta:
+        db_table = "bulk_job"
+
+    def __str__(self) -> str:
+        return f"bulk {self.pk}"

@@ -16,7 +16,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from transactions import codes, problems, schema
 from transactions.labelling import ReportedLabel
 
-JSON, PROBLEM = "application/json", problems.MEDIA_TYPE
+JSON, NDJSON, PROBLEM = "application/json", "application/x-ndjson", problems.MEDIA_TYPE
 Json = dict[str, Any]
 
 
@@ -38,7 +38,12 @@ _MAYBE_TEXT: Json = {"type": ["string", "null"]}
 
 REASON = _object(
     "Why a payment was stopped, in a sentence with the actual numbers.",
-    {"code": _TEXT, "text": _TEXT, "source": {"enum": ["rule", "model", "policy"]}, "contribution": {"type": "number"}},
+    {
+        "code": _TEXT,
+        "text": _TEXT,
+        "source": {"enum": ["rule", "model", "policy", "list"]},
+        "contribution": {"type": "number"},
+    },
     required=["code", "text", "source"],
 )
 DECISION = _object(
@@ -47,6 +52,10 @@ DECISION = _object(
         "outcome": {"enum": list(codes.OUTCOME)},
         "score": {"type": ["integer", "null"], "minimum": 0, "maximum": 1000},
         "band": _MAYBE_TEXT,
+        "basis": {
+            "enum": ["allow_list", "block_list", None],
+            "description": "What decided instead of the score: a block list, or an allow list that lets pass unseen.",
+        },
         "reasons": {"type": "array", "maxItems": 5, "items": ref("Reason")},
         "case_id": {"type": ["integer", "null"], "description": "Null at first: cases open just after the decision."},
         "resolution": {
@@ -57,10 +66,33 @@ DECISION = _object(
         "model_version": _TEXT,
         "ruleset_version": _TEXT,
         "threshold_set": _TEXT,
-        "degraded": {"type": "boolean", "description": "Judged without a part of the desk; it is judged again later."},
+        "degraded": {"type": "boolean", "description": "Judged without a part of the desk, see degraded_cause."},
+        "degraded_cause": {
+            "type": ["string", "null"],
+            "description": "model_unavailable: judged again when the model is back; model_off: as people decided; "
+            "failed_twice: a person decides.",
+        },
         "latency_ms": {"type": "number"},
+        "screening": {"type": "integer", "description": "1; more after the payment was judged again."},
+        "history": {
+            "type": "array",
+            "items": ref("Screening"),
+            "description": "All decisions of a payment that was judged again, the first one first; else empty.",
+        },
     },
     required=["outcome", "score", "reasons", "degraded"],
+)
+SCREENING = _object(
+    "One decision of a payment that was judged more than once. Only the first can hold money.",
+    {
+        "screening": _INTEGER,
+        "outcome": {"enum": list(codes.OUTCOME)},
+        "score": {"type": ["integer", "null"]},
+        "degraded": {"type": "boolean"},
+        "decided_at": _TIME,
+        "release": _INTEGER,
+        "reason": {**_MAYBE_TEXT, "description": "Why it was judged again."},
+    },
 )
 _ADVICE = {"type": "array", "items": ref("FieldError"), "description": "What would have made the decision stronger."}
 _RECEIPT: Json = {
@@ -145,6 +177,38 @@ PROBLEM_DOCUMENT = {
     ],
 }
 
+LINE_PROBLEM = _object(
+    "What is wrong with a line: a problem document without the request.",
+    {name: PROBLEM_DOCUMENT["properties"][name] for name in ("type", "title", "status", "detail", "code", "errors")},
+    required=["type", "title", "status", "code"],
+)
+JOB = _object(
+    "A bulk request that was taken in.",
+    {
+        "id": _INTEGER,
+        "status": {"enum": ["running", "finished"], "description": "Finished: everything that was kept is decided."},
+        "created_at": _TIME,
+        "lines": {"type": "integer", "description": "Lines that held something."},
+        "accepted": {"type": "integer", "description": "Payments kept by this request."},
+        "known": {"type": "integer", "description": "Payments that were there already, with the same body."},
+        "rejected": _INTEGER,
+        "decided": {"type": "integer", "description": "Of the accepted and known ones."},
+        "result": {"type": "string", "format": "uri-reference", "description": "What became of each line."},
+    },
+)
+JOB_LINE = _object(
+    "What became of one line.",
+    {
+        "line": {"type": "integer", "description": "From 1; empty lines count."},
+        "id": {"type": ["integer", "null"]},
+        "external_id": {**_MAYBE_TEXT, "description": "Null where the line could not be read."},
+        "status": {"enum": ["decided", "pending", "rejected"]},
+        "decision": {"anyOf": [ref("Decision"), {"type": "null"}]},
+        "problem": ref("LineProblem"),
+    },
+    required=["line", "id", "external_id", "status"],
+)
+
 # --- operations -------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +259,40 @@ SEND_PAYMENT: Json = {
         **_failing(400, 409, 413, 415, 422),
     },
 }
+_JOB_ID = OpenApiParameter("job_id", OpenApiTypes.INT64, OpenApiParameter.PATH)
+SEND_BULK: Json = {
+    "operation_id": "sendBulk",
+    "summary": "Send many payments at once",
+    "description": (
+        "One payment a line (NDJSON), at most 5,000 lines or 10 MB, also gzipped. 202 once the good lines are "
+        "committed; bad ones are refused one by one, see the job's result. Sent again, the same lines give the same "
+        "payments. "
+        "`occurred_at` may be older than 90 days."
+    ),
+    "parameters": [
+        _header("Content-Encoding", "`gzip` if the body is packed."),
+        _REQUEST_ID,
+        _header("Location", "The job.", [202]),
+        _header("Retry-After", "Seconds after which the decisions will probably stand.", [202], int),
+    ],
+    "request": {NDJSON: {"type": "string", "description": "Payments, one JSON object a line."}},
+    "responses": {(202, JSON): OpenApiResponse(ref("Job"), "Kept; decisions follow."), **_failing(400, 413, 415)},
+}
+READ_JOB: Json = {
+    "operation_id": "readJob",
+    "summary": "Read how far a bulk request has come",
+    "parameters": [_JOB_ID, _REQUEST_ID],
+    "responses": {(200, JSON): OpenApiResponse(ref("Job"), "The job."), **_failing(404)},
+}
+READ_JOB_RESULT: Json = {
+    "operation_id": "readJobResult",
+    "summary": "Read what became of each line of a bulk request",
+    "parameters": [_JOB_ID, _REQUEST_ID],
+    "responses": {
+        (200, NDJSON): OpenApiResponse(ref("JobLine"), "One such object a line, in the order of the lines."),
+        **_failing(404),
+    },
+}
 FIND_PAYMENT: Json = {
     "operation_id": "findTransactions",
     "summary": "Find a payment by your own id",
@@ -239,9 +337,13 @@ def complete(result: Json, generator: Any, request: Any, public: bool) -> Json:
     own = {
         "Reason": REASON,
         "Decision": DECISION,
+        "Screening": SCREENING,
         "Receipt": RECEIPT,
         "StoredPayment": STORED,
         "StoredPayments": PAYMENTS,
+        "Job": JOB,
+        "JobLine": JOB_LINE,
+        "LineProblem": LINE_PROBLEM,
         "Label": LABEL,
         "FieldError": FIELD_ERROR,
         "Problem": PROBLEM_DOCUMENT,

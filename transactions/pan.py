@@ -48,6 +48,20 @@ _SCHEMES: list[tuple[str, str, frozenset[int]]] = [
 ]
 SHORTEST, LONGEST = 12, 19
 
+
+def _heads_by_length() -> dict[int, frozenset[str]]:
+    """The first four digits that an issuer's number of each length can begin with."""
+    heads: dict[int, set[str]] = {length: set() for length in range(SHORTEST, LONGEST + 1)}
+    for low, high, lengths in _SCHEMES:
+        spread = 10 ** (4 - len(low))
+        found = {f"{head:04d}" for head in range(int(low) * spread, (int(high) + 1) * spread)}
+        for length in lengths:
+            heads[length] |= found
+    return {length: frozenset(found) for length, found in heads.items()}
+
+
+_HEADS = _heads_by_length()
+
 # `\d` and the gaps are those of Unicode: full-width digits and typographic dashes read like any others.
 _GAP = r"[\s\-‐-―−]*"
 _SUSPECT = re.compile(rf"(?:\d{_GAP}){{{SHORTEST}}}")
@@ -80,11 +94,7 @@ def passes_luhn(digits: str) -> bool:
 
 def is_card_number(digits: str) -> bool:
     """Whether a whole run of ASCII digits has an issuer's prefix, that scheme's length and a right check digit."""
-    return (
-        SHORTEST <= len(digits) <= LONGEST
-        and any(low <= digits[: len(low)] <= high and len(digits) in lengths for low, high, lengths in _SCHEMES)
-        and passes_luhn(digits)
-    )
+    return digits[:4] in _HEADS.get(len(digits), ()) and passes_luhn(digits)
 
 
 def may_hold_card_number(document: bytes) -> bool:
@@ -92,9 +102,19 @@ def may_hold_card_number(document: bytes) -> bool:
     return _ENOUGH in document.translate(_LEVELLED, b" -")
 
 
+def may_be_in_identifier(text: str) -> bool:
+    """A quick look at an identifier, or at many of them with line breaks between; False is certain."""
+    return _ENOUGH in text.encode("utf-8", "replace").translate(_LEVELLED)
+
+
+def may_be_in_free_text(text: str) -> bool:
+    """A quick look at a text, or at many of them with line breaks between; False is certain."""
+    return may_hold_card_number(text.encode("utf-8", "replace"))
+
+
 def in_identifier(text: str) -> bool:
     """Whether a structured identifier holds a card number as a whole run of digits."""
-    if len(text) < SHORTEST:
+    if len(text) < SHORTEST or not any(map(is_card_number, _RUN.findall(_ascii_digits(text)))):
         return False
     words = (word for word in _WORD.findall(_UUID.sub(" ", _ascii_digits(text))) if not _is_random(word))
     return any(is_card_number(run) for word in words for run in _RUN.findall(word))

@@ -13,12 +13,15 @@ from http import HTTPStatus
 from typing import Any
 
 import psycopg2
+import psycopg2.errors
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
+
+from transactions import tally
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ CODES: dict[str, tuple[int, str]] = {
     "method-not-allowed": (405, "The method is not allowed here"),
     "not-acceptable": (406, "No representation that you accept"),
     "duplicate-external-id": (409, "The external_id belongs to another payment"),
+    "cannot-rescreen": (409, "The payment cannot be judged again"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body must be JSON"),
     "invalid-body": (422, "The body breaks the schema"),
@@ -116,15 +120,18 @@ def invalid(errors: Iterable[FieldError]) -> Problem:
 
 
 def document(problem: Problem, request: HttpRequest | Any) -> dict[str, Any]:
-    """The problem's JSON object."""
+    """The problem's JSON object, as the answer to a request."""
+    return {**body_of(problem), "instance": request.path, "request_id": request_id(request)}
+
+
+def body_of(problem: Problem) -> dict[str, Any]:
+    """The problem's JSON object, without the request that met it."""
     body: dict[str, Any] = {
         "type": f"/api/docs#problem-{problem.code}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-        "instance": request.path,
         "code": problem.code,
-        "request_id": request_id(request),
     }
     if problem.errors:
         body["errors"] = [asdict(error) for error in problem.errors]
@@ -143,8 +150,18 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
         log.error("unhandled error in the API", exc_info=error)
         problem = Problem("internal-error", "It was logged under the request_id; the request may be sent again.")
     set_rollback()
+    _count(problem)
     request = context["request"]
     return Response(document(problem, request), problem.status, headers=problem.headers, content_type=MEDIA_TYPE)
+
+
+def _count(problem: Problem) -> None:
+    """For the metrics page: refusals that somebody should look into."""
+    tally.add("api_problems", code=problem.code)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        tally.add("api_auth_failures")
+    if "pan-not-accepted" in problem.codes:
+        tally.add("pan_rejected")
 
 
 def answer(request: HttpRequest, problem: Problem) -> JsonResponse:
@@ -158,7 +175,7 @@ def translate(error: Exception) -> Problem | None:
     """The problem that stands for an error of ours, of DRF, of Django or of the database; None: not foreseen."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, OperationalError | InterfaceError | psycopg2.OperationalError | psycopg2.InterfaceError):
+    if isinstance(error, GONE) or isinstance(error.__cause__, READ_ONLY):
         log.warning("the database does not answer: %s", type(error).__name__)
         return Problem("unavailable", "Send the same request again.", headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, exceptions.APIException):
@@ -168,6 +185,10 @@ def translate(error: Exception) -> Problem | None:
             return Problem(code)
     return None
 
+
+# The database does not answer, or takes no writes for now (a full disk, a fail-over): come again.
+GONE = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
+READ_ONLY = psycopg2.errors.ReadOnlySqlTransaction
 
 OF_DJANGO: dict[type[Exception], str] = {
     Http404: "not-found",

@@ -6,6 +6,7 @@ Generic over the structs of the API (`Part`); the fields themselves stand in `tr
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_type_hints
@@ -34,16 +35,19 @@ Metadata = Annotated[
 # --- the quick look at raw bytes --------------------------------------------------------------------------------------
 
 _SPACE = b" \t\r\n"
+# A quote and white space: then a key and its colon may stand apart.
+_APART = (b'" ', b'"\t', b'"\r', b'"\n')
+_ESCAPED_ASCII = re.compile(rb"\\u00[0-7]")
 
 
 def doubles_keys(body: bytes, canonical: bytes) -> bool:
     """Whether keys of the body were dropped as doubles; msgspec takes the last one silently.
 
-    Without a backslash in the body, and without white space, a quote and a colon follow each other at the end of each
-    key and at the start of a text that begins with a colon, in both forms alike; a doubled key is missing in the
-    canonical form.
+    Without white space, a quote and a colon follow each other at the end of each key and at the start of a text that
+    begins with a colon, in both forms alike, however the text is escaped; a doubled key is missing in the canonical
+    form.
     """
-    if b"\\" not in body and _key_ends(body) == _key_ends(canonical):
+    if not escapes_ascii(body) and _key_ends(body) == _key_ends(canonical):
         return False
     try:
         json.loads(body, object_pairs_hook=_once)
@@ -52,8 +56,15 @@ def doubles_keys(body: bytes, canonical: bytes) -> bool:
     return False
 
 
+def escapes_ascii(body: bytes) -> bool:
+    """Whether a quote or a colon may be written as \\u0022; escapes of other characters change no count."""
+    return b"\\" in body and _ESCAPED_ASCII.search(body) is not None
+
+
 def _key_ends(body: bytes) -> int:
-    return body.translate(None, _SPACE).count(b'":')
+    if any(apart in body for apart in _APART):
+        body = body.translate(None, _SPACE)
+    return body.count(b'":')
 
 
 class _Doubled(Exception):
@@ -66,11 +77,20 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
 
 
 def is_untidy(canonical: bytes) -> bool:
-    """Whether some text may need trimming or normalising, or holds control characters. False is certain."""
-    text = canonical.decode()
-    if not text.isprintable() or "\\" in text or '" ' in text or ' "' in text:
+    """Whether some text may need trimming or normalising, or holds control characters. False is certain, also for many
+    documents with line breaks between."""
+    if b"\\" in canonical or b"\x7f" in canonical or b'" ' in canonical or b' "' in canonical:
         return True
-    return not text.isascii() and not unicodedata.is_normalized("NFC", text)
+    if canonical.isascii():
+        return False
+    others = canonical.translate(None, _ASCII).decode()
+    if not others.isprintable():
+        return True
+    return max(others) >= _FIRST_COMBINING and not unicodedata.is_normalized("NFC", canonical.decode())
+
+
+_ASCII = bytes(range(128))
+_FIRST_COMBINING = "\u0300"  # all characters before it are in NFC, and none joins the one before it
 
 
 # --- the thorough reading ---------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ never wait for each other crosswise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -19,30 +20,16 @@ import psycopg2.errors
 from django.db import IntegrityError, connection
 from django.db.transaction import atomic, on_commit
 from django.utils import timezone
-from msgspec import UNSET
 
-from transactions import binary, codes, facts, rates, signals
+from transactions import binary, codes, signals
 from transactions.codes import CodeTable
-from transactions.conditions import canonical_ip
-from transactions.facts import FACTS, micros
-from transactions.models import ABSENT, ABSENT_DAY, ApiClient
+from transactions.columns import Columns, columns_of
+from transactions.facts import FACTS, micros, together
+from transactions.models import ApiClient
 from transactions.problems import FieldError, invalid
-from transactions.schema import (
-    Account,
-    Authentication,
-    Card,
-    Counterparty,
-    Device,
-    Location,
-    Merchant,
-    Payment,
-    Session,
-    Transfer,
-)
+from transactions.schema import Payment, body_hash
 
 BULK = 64  # from so many payments on, COPY is tried before keys are inserted one conflict at a time
-LONGEST_SESSION = 2**31 - 1
-_DAY_ZERO = facts.EPOCH.date().toordinal()
 
 # --- a batch, ready to be stored --------------------------------------------------------------------------------------
 
@@ -52,7 +39,8 @@ class Prepared:
     """Payments as rows that lack nothing but their ids. Position n of each part is the same payment.
 
     `facts` has dtype FACTS with id 0; `documents` are canonical JSON; `lane_id` is one for all, the clients stand in
-    `facts["client"]` and `client_id` is the first one's.
+    `facts["client"]` and `client_id` is the first one's. `originals` are the external ids of the payments that some
+    clear, refund or reverse, by position; storing the batch finds them (`facts["original"]`).
     """
 
     lane_id: int
@@ -62,6 +50,7 @@ class Prepared:
     customer_refs: list[str]
     body_hashes: list[bytes]
     documents: list[bytes]
+    originals: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -77,6 +66,7 @@ class Prepared:
                 self.customer_refs,
                 self.body_hashes,
                 self.documents,
+                self.originals,
             )
         )
 
@@ -90,14 +80,22 @@ class Prepared:
     def join(cls, batches: Sequence[Prepared]) -> Prepared:
         """One batch of several batches of the same lane, in their order."""
         first = batches[0]
+        if len(batches) == 1:
+            return first
+        starts = accumulate((len(batch) for batch in batches), initial=0)  # one more than batches
         return cls(
             first.lane_id,
             first.client_id,
-            np.concatenate([batch.facts for batch in batches]),
+            together([batch.facts for batch in batches]),
             [text for batch in batches for text in batch.external_ids],
             [text for batch in batches for text in batch.customer_refs],
             [body_hash for batch in batches for body_hash in batch.body_hashes],
             [document for batch in batches for document in batch.documents],
+            {
+                start + n: name
+                for batch, start in zip(batches, starts, strict=False)
+                for n, name in batch.originals.items()
+            },
         )
 
     def take(self, positions: Iterable[int]) -> Prepared:
@@ -111,14 +109,13 @@ class Prepared:
             [self.customer_refs[n] for n in chosen],
             [self.body_hashes[n] for n in chosen],
             [self.documents[n] for n in chosen],
+            {place: self.originals[n] for place, n in enumerate(chosen) if n in self.originals},
         )
 
 
-_Packed = tuple[int, int, bytes, list[str], list[str], list[bytes], list[bytes]]
+_Packed = tuple[int, int, bytes, list[str], list[str], list[bytes], list[bytes], dict[int, str]]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(_Packed).decode
-
-_key = lru_cache(maxsize=100_000)(codes.entity_key)
 
 
 def prepare(
@@ -134,156 +131,51 @@ def prepare(
     `received_at` None: each was accepted when it happened (history that is scored as if it had arrived then). Raises
     Problem where the desk has no rate for a currency.
     """
-    columns = facts.blank(len(payments))
+    base = client.lane.base_currency
+    made = columns_of(payments, base=base)
+    errors = without_rates(made, base)
+    if errors:
+        raise invalid(next(iter(errors.values())))
+    return rows_of(payments, made, client=client, received_at=received_at, intake=intake, import_job=import_job)
+
+
+def rows_of(
+    payments: Sequence[Payment],
+    made: Columns,
+    *,
+    client: ApiClient,
+    received_at: datetime | None,
+    intake: str = "live",
+    import_job: int = 0,
+    documents: list[bytes] | None = None,
+) -> Prepared:
+    """`prepare` of payments whose columns are made already, and with `documents` also their canonical JSON."""
+    columns = made.facts
     columns["lane"], columns["client"], columns["import_job"] = client.lane_id, client.pk, import_job
     columns["intake"] = codes.INTAKE.code(intake)
-    columns["occurred_at"] = [micros(payment.occurred_at) for payment in payments]
     columns["received_at"] = columns["occurred_at"] if received_at is None else micros(received_at)
-    _fill_money(columns, payments, client.lane.base_currency)
-    _fill_payment(columns, payments)
-    _fill_card(columns, payments)
-    _fill_people(columns, payments)
-    _fill_places(columns, payments)
+    documents = [payment.canonical for payment in payments] if documents is None else documents
     return Prepared(
         client.lane_id,
         client.pk,
         columns,
         [payment.external_id for payment in payments],
         [payment.customer.id for payment in payments],
-        [payment.body_hash for payment in payments],
-        [payment.canonical for payment in payments],
+        list(map(body_hash, documents)),
+        documents,
+        made.originals,
     )
 
 
-def _fill_money(columns: np.ndarray, payments: Sequence[Payment], base: str) -> None:
-    columns["amount"] = [payment.amount.value for payment in payments]
-    columns["currency"] = _codes(codes.CURRENCY, (payment.amount.currency for payment in payments))
-    needed = {payment.amount.currency for payment in payments}
-    known = rates.rates_to(base, needed=needed)
-    times = columns["occurred_at"].tolist()
-    try:
-        columns["amount_base"] = [
-            known.base_amount(payment.amount.value, payment.amount.currency, at)
-            for payment, at in zip(payments, times, strict=True)
-        ]
-    except rates.NoRate:
-        raise _without_rate("/amount/currency", base) from None
-    for n, payment in enumerate(payments):
-        if payment.account and payment.account.balance_before:
-            columns["balance_before"][n] = _balance(payment.account, base, times[n])
-
-
-def _balance(account: Account, base: str, at: int) -> int:
-    if not account.balance_before:
-        return ABSENT
-    value, currency = account.balance_before.value, account.balance_before.currency
-    try:
-        return rates.rates_to(base, needed={currency}).base_amount(value, currency, at)
-    except rates.NoRate:
-        raise _without_rate("/account/balance_before/currency", base) from None
-
-
-def _without_rate(pointer: str, base: str) -> Exception:
-    return invalid(
-        [FieldError(pointer, "currency-without-rate", f"The desk has no rate from this currency to {base}.")]
-    )
-
-
-def _fill_payment(columns: np.ndarray, payments: Sequence[Payment]) -> None:
-    columns["type"] = _codes(codes.TYPE, (payment.type for payment in payments))
-    columns["stage"] = _codes(codes.STAGE, (payment.stage or "authorisation" for payment in payments))
-    columns["direction"] = _codes(codes.DIRECTION, (payment.direction or "debit" for payment in payments))
-    columns["channel"] = _codes(codes.CHANNEL, (payment.channel or "other" for payment in payments))
-    columns["instrument"] = _codes(codes.INSTRUMENT, (payment.means for payment in payments))
-    transfers = [payment.transfer or _NO_TRANSFER for payment in payments]
-    columns["transfer_scheme"] = _codes(codes.TRANSFER_SCHEME, (one.scheme for one in transfers))
-    known = [payment.authentication or _NO_AUTHENTICATION for payment in payments]
-    columns["authentication"] = _codes(codes.AUTHENTICATION, (one.method for one in known))
-    columns["sca"] = _codes(codes.SCA, (one.sca for one in known))
-    columns["exemption"] = _codes(codes.EXEMPTION, (one.exemption for one in known))
-    for n, payment in enumerate(payments):
-        if payment.session and payment.session.started_at:
-            columns["session_age"][n] = _session_age(payment.session, payment.occurred_at)
-
-
-def _session_age(session: Session, at: datetime) -> int:
-    """Seconds; a session that starts after its payment, by a clock that is wrong, counts as 0."""
-    if not session.started_at:
-        return -1
-    return max(0, min(int((at - session.started_at).total_seconds()), LONGEST_SESSION))
-
-
-def _fill_card(columns: np.ndarray, payments: Sequence[Payment]) -> None:
-    cards = [payment.card or _NO_CARD for payment in payments]
-    columns["card"] = [_key("card", card.token) if card.token else 0 for card in cards]
-    columns["issuer_country"] = _codes(codes.COUNTRY, (card.issuer_country for card in cards))
-    columns["scheme"] = _codes(codes.SCHEME, (card.scheme for card in cards))
-    columns["funding"] = _codes(codes.FUNDING, (card.funding for card in cards))
-    columns["entry_mode"] = _codes(codes.ENTRY_MODE, (card.entry_mode for card in cards))
-    columns["cvv_result"] = _codes(codes.RESULT, (card.cvv_result for card in cards))
-    columns["avs_result"] = _codes(codes.RESULT, (card.avs_result for card in cards))
-    columns["three_ds"] = _codes(codes.THREE_DS, (card.three_ds.status if card.three_ds else UNSET for card in cards))
-
-
-def _fill_people(columns: np.ndarray, payments: Sequence[Payment]) -> None:
-    customers = [payment.customer for payment in payments]
-    columns["customer"] = [_key("customer", customer.id) for customer in customers]
-    columns["customer_country"] = _codes(codes.COUNTRY, (customer.country for customer in customers))
-    columns["segment"] = _codes(codes.SEGMENT, (customer.segment for customer in customers))
-    columns["birth_year"] = [customer.birth_year or 0 for customer in customers]
-    columns["customer_since"] = [_day(customer.since) for customer in customers]
-    accounts = [payment.account or _NO_ACCOUNT for payment in payments]
-    columns["account"] = [_key("account", account.id) if account.id else 0 for account in accounts]
-    columns["account_country"] = _codes(codes.COUNTRY, (account.country for account in accounts))
-    columns["account_opened"] = [_day(account.opened_at) for account in accounts]
-    others = [payment.counterparty or _NO_COUNTERPARTY for payment in payments]
-    columns["counterparty"] = [_key("counterparty", other.id) if other.id else 0 for other in others]
-    columns["counterparty_country"] = _codes(codes.COUNTRY, (other.country for other in others))
-    columns["vop"] = _codes(codes.VOP, (other.vop_result for other in others))
-
-
-def _fill_places(columns: np.ndarray, payments: Sequence[Payment]) -> None:
-    merchants = [payment.merchant or _NO_MERCHANT for payment in payments]
-    columns["merchant"] = [_key("merchant", merchant.id) if merchant.id else 0 for merchant in merchants]
-    columns["terminal"] = [_terminal(merchant) if merchant.terminal_id else 0 for merchant in merchants]
-    columns["merchant_country"] = _codes(codes.COUNTRY, (merchant.country for merchant in merchants))
-    columns["mcc"] = [int(merchant.mcc) if merchant.mcc else -1 for merchant in merchants]
-    devices = [payment.device or _NO_DEVICE for payment in payments]
-    columns["device"] = [_key("device", device.id) if device.id else 0 for device in devices]
-    columns["ip"] = [_key("ip", canonical_ip(device.ip)) if device.ip else 0 for device in devices]
-    columns["device_flags"] = [_flags(device) if device.flags else 0 for device in devices]
-    places = [payment.location or _NO_LOCATION for payment in payments]
-    columns["location_country"] = _codes(codes.COUNTRY, (place.country for place in places))
-    columns["lat"] = [np.nan if place.lat is UNSET else place.lat for place in places]
-    columns["lon"] = [np.nan if place.lon is UNSET else place.lon for place in places]
-
-
-_NO_ACCOUNT, _NO_CARD, _NO_MERCHANT, _NO_COUNTERPARTY = Account(), Card(), Merchant(), Counterparty()
-_NO_DEVICE, _NO_LOCATION, _NO_TRANSFER, _NO_AUTHENTICATION = Device(), Location(), Transfer(), Authentication()
-
-
-def _codes(table: CodeTable, texts: Iterable[Any]) -> list[int]:
-    known = _with_unset(table.name)
-    return [known[text] for text in texts]
-
-
-@lru_cache(maxsize=64)
-def _with_unset(name: str) -> dict[Any, int]:
-    table = next(one for one in vars(codes).values() if isinstance(one, CodeTable) and one.name == name)
-    return {**table.codes, UNSET: 0}
-
-
-def _terminal(merchant: Merchant) -> int:
-    """Terminals are numbered by each merchant anew, so the merchant takes part in the key."""
-    return _key("terminal", f"{merchant.id}|{merchant.terminal_id}" if merchant.id else merchant.terminal_id)
-
-
-def _flags(device: Device) -> int:
-    return sum(codes.DEVICE_FLAGS[flag] for flag in device.flags or ())
-
-
-def _day(day: date | Any) -> int:
-    return day.toordinal() - _DAY_ZERO if day else ABSENT_DAY
+def without_rates(made: Columns, base: str) -> dict[int, list[FieldError]]:
+    """What is wrong with amounts in currencies that the desk has no rate for, by position."""
+    errors: dict[int, list[FieldError]] = {}
+    places = {"/amount/currency": made.unrated, "/account/balance_before/currency": made.unrated_balances}
+    for pointer, positions in places.items():
+        for n in positions:
+            told = f"The desk has no rate from this currency to {base}."
+            errors.setdefault(n, []).append(FieldError(pointer, "currency-without-rate", told))
+    return errors
 
 
 # --- storing ----------------------------------------------------------------------------------------------------------
@@ -305,23 +197,24 @@ class Inserted:
 def insert(cursor: Any, prepared: Prepared) -> Inserted:
     """Store the payments in the caller's open transaction: protocol "Ingest", steps 1 to 3. Any psycopg2 cursor.
 
-    Waits for other writers of the same keys as long as `lock_timeout` allows.
+    The columns of `facts` about originals are filled in on the way: the lane judges by them. Waits for other writers of
+    the same keys as long as `lock_timeout` allows.
     """
     ids = _draw(cursor, "transaction_id_seq", len(prepared))
-    order = _key_order(prepared)
+    order = key_order(prepared)
     won = _insert_keys(cursor, prepared, ids, order)
     _insert_rows(cursor, prepared, ids, won)
-    conflict = np.zeros(len(prepared), bool)
+    inserted = Inserted(ids, won, np.zeros(len(prepared), bool))
     if not won.all():
-        _look_up_losers(cursor, prepared, ids, won, conflict)
-    return Inserted(ids, won, conflict)
+        look_up_losers(cursor, prepared, inserted)
+    return inserted
 
 
 def insert_new(cursor: Any, prepared: Prepared) -> Inserted:
     """Like `insert`, by COPY alone, for payments that are expected to be new. Raises UniqueViolation: roll back,
     `insert`."""
     ids = _draw(cursor, "transaction_id_seq", len(prepared))
-    order = _key_order(prepared)
+    order = key_order(prepared)
     keys: dict[str, binary.Column] = {
         "id": ("int8", ids[order]),
         "lane": ("int2", prepared.facts["lane"][order]),
@@ -338,14 +231,21 @@ def insert_new(cursor: Any, prepared: Prepared) -> Inserted:
 def _draw(cursor: Any, sequence: str, n: int) -> np.ndarray:
     """`n` fresh ids; the xid first, in a statement of its own, see the module's text."""
     cursor.execute("SELECT pg_current_xact_id()")
-    cursor.execute("SELECT nextval(%s) FROM generate_series(1, %s)", [sequence, n])
+    draw = "SELECT nextval(%s) FROM generate_series(1, %s)"
+    if n >= BULK:
+        return binary.fetch(cursor, draw, [sequence, n], _ID)["id"]
+    cursor.execute(draw, [sequence, n])
     return np.fromiter((row[0] for row in cursor.fetchall()), "i8", n)
 
 
-def _key_order(prepared: Prepared) -> list[int]:
+_ID = np.dtype([("id", "i8")])
+
+
+def key_order(prepared: Prepared) -> list[int]:
+    """Positions in byte order of the keys, in which everybody inserts them."""
     clients = prepared.facts["client"].tolist()
-    names = prepared.external_ids
-    return sorted(range(len(prepared)), key=lambda n: (clients[n], names[n].encode()))
+    order = sorted(range(len(prepared)), key=prepared.external_ids.__getitem__)  # ASCII: texts compare like bytes
+    return order if len(set(clients)) == 1 else sorted(order, key=clients.__getitem__)
 
 
 def _insert_keys(cursor: Any, prepared: Prepared, ids: np.ndarray, order: list[int]) -> np.ndarray:
@@ -373,22 +273,70 @@ def _insert_keys(cursor: Any, prepared: Prepared, ids: np.ndarray, order: list[i
 def _insert_rows(cursor: Any, prepared: Prepared, ids: np.ndarray, won: np.ndarray) -> None:
     if not won.any():
         return
-    chosen = np.flatnonzero(won)
-    rows = prepared.facts[chosen]
-    rows["id"] = ids[chosen]
+    if prepared.originals:
+        find_originals(cursor, prepared, ids, won)
+    chosen = prepared if won.all() else prepared.take(np.flatnonzero(won).tolist())
+    rows = chosen.facts.copy()
+    rows["id"] = ids[won]
     columns = binary.fixed(rows)
-    for name in ("occurred_at", "received_at"):
-        columns[name] = ("timestamptz", rows[name])
-    columns["external_id"] = ("text", [prepared.external_ids[n] for n in chosen])
-    columns["customer_ref"] = ("text", [prepared.customer_refs[n] for n in chosen])
+    columns["external_id"] = ("text", chosen.external_ids)
+    columns["customer_ref"] = ("text", chosen.customer_refs)
     binary.store(cursor, "transaction", columns)
-    documents = [prepared.documents[n] for n in chosen]
-    binary.store(cursor, "transaction_detail", {"id": ("int8", rows["id"]), "document": ("jsonb", documents)})
+    binary.store(cursor, "transaction_detail", {"id": ("int8", rows["id"]), "document": ("text", chosen.documents)})
 
 
-def _look_up_losers(cursor: Any, prepared: Prepared, ids: np.ndarray, won: np.ndarray, conflict: np.ndarray) -> None:
+def find_originals(cursor: Any, prepared: Prepared, ids: np.ndarray, won: np.ndarray) -> None:
+    """Fill in `original` and `original_at` of the facts, as far as those payments are known now, this batch's own
+    among them: where the named one continues another itself, that one.
+
+    The keys of the batch are inserted already, its rows are not: so their times come from the batch.
+    """
+    clients = prepared.facts["client"].tolist()
+    cursor.execute(
+        """SELECT client, external_id, id FROM transaction_key
+            WHERE lane = %s AND client = ANY(%s) AND external_id = ANY(%s)""",
+        [prepared.lane_id, list(set(clients)), list(set(prepared.originals.values()))],
+    )
+    known = {(client, name): each for client, name, each in cursor.fetchall()}
+    named = {n: known.get((clients[n], name), 0) for n, name in prepared.originals.items()}
+    own = dict(zip(ids[won].tolist(), np.flatnonzero(won).tolist(), strict=True))
+    older = [each for each in known.values() if each not in own]
+    found = binary.fetch(cursor, ROOTS_OF, [older], _ROOT) if older else np.empty(0, _ROOT)
+    roots = {each: (root, at) for each, root, at in found.tolist()}
+    for n in named:
+        root, at = _root_of(n, named, own, roots, prepared.facts["occurred_at"])
+        if root == ids[n]:  # a payment is not its own original
+            root, at = 0, 0
+        prepared.facts["original"][n], prepared.facts["original_at"][n] = root, at
+
+
+def _root_of(
+    n: int, named: dict[int, int], own: dict[int, int], roots: dict[int, tuple[int, int]], times: np.ndarray
+) -> tuple[int, int]:
+    """The first payment of the chain that the one at position `n` continues, and its time; 0 where none is known."""
+    passed: set[int] = set()
+    each = named[n]
+    while each in own and named.get(own[each]) and each not in passed:
+        passed.add(each)
+        each = named[own[each]]
+    if each in passed:  # they name each other in a circle
+        return 0, 0
+    if each in own:
+        return each, int(times[own[each]])
+    return roots.get(each, (0, 0))
+
+
+# What a clearing continues is what its reversal continues too.
+ROOTS_OF = """
+    SELECT id, CASE WHEN original = 0 THEN id ELSE original END,
+           CASE WHEN original = 0 THEN occurred_at ELSE original_at END
+      FROM transaction WHERE id = ANY(%s::bigint[])"""
+_ROOT = np.dtype([("id", "i8"), ("root", "i8"), ("at", "i8")])
+
+
+def look_up_losers(cursor: Any, prepared: Prepared, inserted: Inserted) -> None:
     """Give payments that lost their key the id of the winner. A statement of its own: the one before cannot see it."""
-    lost = np.flatnonzero(~won).tolist()
+    lost = np.flatnonzero(~inserted.won).tolist()
     clients = prepared.facts["client"].tolist()
     cursor.execute(
         """SELECT client, external_id, id, body_hash FROM transaction_key
@@ -397,8 +345,8 @@ def _look_up_losers(cursor: Any, prepared: Prepared, ids: np.ndarray, won: np.nd
     )
     holders = {(client, name): (each, bytes(body_hash)) for client, name, each, body_hash in cursor.fetchall()}
     for n in lost:
-        ids[n], body_hash = holders[clients[n], prepared.external_ids[n]]
-        conflict[n] = body_hash != prepared.body_hashes[n]
+        inserted.ids[n], body_hash = holders[clients[n], prepared.external_ids[n]]
+        inserted.conflict[n] = body_hash != prepared.body_hashes[n]
 
 
 # --- ingest -----------------------------------------------------------------------------------------------------------
@@ -524,9 +472,9 @@ def insert_labels(
         "id": ("int8", ids),
         "lane": ("int2", lanes),
         "transaction_id": ("int8", np.array([label.transaction_id for label in labels], "i8")),
-        "verdict": ("int2", np.array(_codes(codes.VERDICT, (label.verdict for label in labels)), "i2")),
-        "source": ("int2", np.array(_codes(codes.LABEL_SOURCE, (label.source for label in labels)), "i2")),
-        "fraud_type": ("int2", np.array(_codes(codes.FRAUD_TYPE, (label.fraud_type for label in labels)), "i2")),
+        "verdict": ("int2", _codes(codes.VERDICT, (label.verdict for label in labels))),
+        "source": ("int2", _codes(codes.LABEL_SOURCE, (label.source for label in labels))),
+        "fraud_type": ("int2", _codes(codes.FRAUD_TYPE, (label.fraud_type for label in labels))),
         "happened_at": ("timestamptz", np.array([micros(label.happened_at or label.known_at) for label in labels])),
         "known_at": ("timestamptz", np.array([micros(label.known_at) for label in labels])),
         "recorded_at": ("timestamptz", micros(recorded_at)),
@@ -541,6 +489,10 @@ def insert_labels(
         ring = partial(signals.ring, lane, int(own.min()), int(own.max()), kind=signals.LABELS)
         on_commit(ring, robust=True)
     return ids
+
+
+def _codes(table: CodeTable, texts: Iterable[str]) -> np.ndarray:
+    return np.array([table.codes[text] for text in texts], "i2")
 
 
 def _lanes_of(cursor: Any, transaction_ids: Sequence[int]) -> dict[int, int]:

@@ -36,13 +36,15 @@ CREATE TABLE lane_log (
     token uuid NOT NULL,
     kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 4),
     transaction_id bigint,
-    label_id bigint UNIQUE,
+    label_id bigint,
     old smallint,
     new smallint,
     PRIMARY KEY (lane, seq),
     CHECK ((kind = 3) = (label_id IS NOT NULL)),
     CHECK ((kind = 4) = (transaction_id IS NULL))
 );
+
+CREATE UNIQUE INDEX lane_log_label ON lane_log (label_id) WHERE label_id IS NOT NULL;
 
 CREATE TABLE entity_link (
     lane smallint NOT NULL,

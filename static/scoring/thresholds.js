@@ -4,6 +4,8 @@ const { now, histogram, currency_exponent: exponent } = JSON.parse(document.getE
 const STEPS = ["challenge", "review", "decline"];
 const BIN = 20;
 const HEIGHT = { top: 34, bottom: 204 };
+const ROWS = [9, 21, 33];  // where the thresholds' names may stand: the first row in which one touches no other
+const LETTER = 7.5;  // pixels, at most
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const form = document.getElementById("thresholds");
@@ -111,14 +113,15 @@ function drawPlot(segment, thresholds) {
   })));
   parts.push(svg("line", { class: "d-zero-line", x1: 0, x2: "100%", y1: HEIGHT.bottom, y2: HEIGHT.bottom }));
   const was = now[segment] ?? now.default, will = thresholds[segment] ?? thresholds.default;
-  let edge = -100;
+  const unit = 1000 / (plot.clientWidth || 600), ends = ROWS.map(() => -Infinity);  // points of score in a pixel
   for (const step of STEPS) {
     const at = (score) => `${score / 10}%`;
     parts.push(svg("line", { class: "d-mark-now", x1: at(was[step]), x2: at(was[step]), y1: 40, y2: HEIGHT.bottom }));
-    parts.push(svg("line", { class: "d-mark-new", x1: at(will[step]), x2: at(will[step]), y1: 32, y2: HEIGHT.bottom }));
-    const crowded = will[step] - edge < 170;
-    parts.push(svg("text", { class: "d-mark-text", x: at(will[step]), y: crowded ? 26 : 11, "text-anchor": will[step] > 900 ? "end" : "middle" }, `${step} ${will[step]}`));
-    edge = crowded ? -100 : will[step];
+    parts.push(svg("line", { class: "d-mark-new", x1: at(will[step]), x2: at(will[step]), y1: 37, y2: HEIGHT.bottom }));
+    const text = `${step} ${will[step]}`, length = text.length * LETTER * unit, anchor = will[step] > 900 ? "end" : "middle";
+    const left = will[step] - (anchor === "end" ? length : length / 2), free = ends.findIndex((end) => end < left);
+    ends[Math.max(free, 0)] = left + length;
+    parts.push(svg("text", { class: "d-mark-text", x: at(will[step]), y: ROWS[Math.max(free, 0)], "text-anchor": anchor }, text));
   }
   for (let score = 0; score <= 1000; score += 100) {
     const anchor = score === 0 ? "start" : score === 1000 ? "end" : "middle";
@@ -135,11 +138,15 @@ function guard(name, holds, icon = holds ? "circle-check" : "circle-alert") {
 }
 const sorted = (value) => JSON.stringify(value, (_, inner) => (inner && typeof inner === "object" ? Object.fromEntries(Object.entries(inner).sort()) : inner));
 
+// How long payments are held and what becomes of them then: `data-hold` says what is in force.
+const held = $$("[data-hold]");
+const holdsOtherwise = () => held.some((each) => (each.type !== "radio" || each.checked) && each.value !== each.dataset.hold);
+
 function draw() {
   const thresholds = proposed(), segment = $("[data-segment]").value;
   for (const [name, group] of groups) follow(name, group, thresholds);
   const valid = Object.values(thresholds).every(({ challenge, review, decline }) => challenge >= 1 && challenge <= review && review <= decline && decline <= 1000);
-  const differs = sorted(thresholds) !== sorted(now);
+  const differs = sorted(thresholds) !== sorted(now) || holdsOtherwise();
   guard("order", valid);
   guard("change", differs, differs ? "circle-check" : "info");
   const button = $("[data-propose]");
@@ -203,6 +210,10 @@ $("[data-reset]").addEventListener("click", () => {
   for (const [name, group] of groups) {
     if (name !== "default") $(`[data-own="${name}"]`).checked = name in now;
     for (const step of STEPS) $(`[data-number="${step}"]`, group).value = (now[name] ?? now.default)[step];
+  }
+  for (const each of held) {
+    if (each.type === "radio") each.checked = each.value === each.dataset.hold;
+    else each.value = each.dataset.hold;
   }
   draw();
 });

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cases import services
 from cases.models import Case, CaseEvent, Note
-from scoring.models import HoldResolution
+from scoring.models import Decision, HoldResolution
 from tests.factories import (
     LEAD,
     READ,
@@ -504,3 +504,13 @@ def test_records_are_looked_at_and_never_edited(as_user, case):
     event = CaseEvent.objects.first()
     assert admin.get(f"/desk/cases/caseevent/{event.pk}/change/").status_code == 200
     assert admin.post(f"/desk/cases/caseevent/{event.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_a_payment_that_was_judged_again_says_so_and_the_alert_stays(as_user, owner, case):
+    assert "Judged again" not in page(as_user(owner).get(url(case)))
+    alert = max((row.alert for row in case.case_alerts.all()), key=lambda each: each.score)
+    copied = {field.attname: getattr(alert.decision, field.attname) for field in Decision._meta.concrete_fields}
+    later = copied | {"id": alert.decision_id + 1, "screening": 2, "outcome": "approve"}
+    Decision.objects.bulk_create([Decision(**later)])
+    text = page(as_user(owner).get(url(case)))
+    assert "Judged again" in text and ": approve, score" in text

@@ -84,3 +84,4 @@ def test_the_last_days_are_judged_day_by_day_and_worked(client: Any, monkeypatch
 
     demo.seed_recent(client, **PLAN)
     assert state() == done
+    call_command("verify", client.lane_id, replay=True, all_epochs=True, verbosity=0)  # every kind of row

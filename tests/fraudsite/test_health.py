@@ -10,8 +10,10 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
-from fraudsite import health, logs
+from fraudsite import degrading, health, logs
 from scoring.models import LaneStatus
+from tests.factories import make_decision, make_lane
+from transactions import limits
 from transactions.models import Lane
 
 
@@ -73,9 +75,34 @@ def test_health_tells_of_silent_and_degraded_lanes(client: Client) -> None:
     LaneStatus.objects.update_or_create(lane=lane, defaults={"seen_at": timezone.now(), "degraded": ""})
     assert client.get("/api/health").json()["checks"]["scorer"] == "ok"
     old = timezone.now() - timezone.timedelta(minutes=5)
-    LaneStatus.objects.filter(lane=lane).update(seen_at=old, degraded="model")
+    LaneStatus.objects.filter(lane=lane).update(seen_at=old, degraded="model_unavailable")
     checks = client.get("/api/health").json()["checks"]
     assert (checks["scorer"], checks["model"]) == ("silent", "degraded")
+
+
+@pytest.mark.django_db
+def test_a_lane_that_ended_in_good_order_says_so_at_once(client: Client) -> None:
+    lane = make_lane()
+    LaneStatus.objects.create(lane=lane, seen_at=timezone.now(), state="stopped")
+    assert client.get("/readyz").json()["checks"]["scorer"] == "stopped"
+    LaneStatus.objects.update(state="lane 1 has no releas")
+    assert client.get("/readyz").json()["checks"]["scorer"] == "waiting"
+
+
+@pytest.mark.django_db
+def test_a_backlog_decisions_to_judge_again_and_a_lost_valkey_are_told_by_name(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = make_lane()
+    LaneStatus.objects.create(lane=lane, seen_at=timezone.now(), figures={"ring": False})
+    make_decision(degraded=1)
+    monkeypatch.setattr(limits, "backlog", lambda _: 10**9)
+    checks = client.get("/readyz").json()["checks"]
+    assert (checks["backlog"], checks["rescreening"], checks["scorer"]) == ("over the limit", "waiting", "ok")
+    told = {each.check: each.text for each in degrading.found()}
+    assert (
+        told["rescreening"].startswith("1 decisions") and "1,000,000,000" in told["backlog"] and "202" in told["valkey"]
+    )
 
 
 @pytest.mark.django_db

@@ -11,16 +11,17 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg2
 import pytest
+from django.core.management import call_command
 from django.db import connections
 
 from alerts.models import Alert
 from fraudsite import answering, pipeline
 from fraudsite.pipeline import NoRelease, Trouble, drain
-from scoring import epochs, features, lanes, services
+from scoring import epochs, features, lanes, releases, services
 from scoring.lanes import Claim, own_lane
 from scoring.models import Decision, HoldResolution, LaneLog, LaneStatus, Release
 from tests.judging import keep, label, live_rule, payments, prepared, rows
-from transactions import binary, ring
+from transactions import few, ring
 from transactions.models import ApiClient, Transaction
 from transactions.services import ingest, insert
 
@@ -136,14 +137,14 @@ def test_a_batch_is_judged_in_order_of_time(bank: ApiClient):
 def test_an_error_before_the_commit_leaves_nothing_and_the_next_try_equals_a_first_one(bank: ApiClient, monkeypatch):
     live_rule(bank.lane, "amount >= 0")
     [payment] = keep(bank, "pay-1")
-    store, failures = binary.store, iter([True])
+    store, failures = lanes.Commit.store, iter([True])
 
-    def fail_once(cursor, table, columns):
+    def fail_once(commit, table, columns):
         if table == "alert" and next(failures, False):
             raise ValueError("a bad day")
-        return store(cursor, table, columns)
+        return store(commit, table, columns)
 
-    monkeypatch.setattr(binary, "store", fail_once)
+    monkeypatch.setattr(lanes.Commit, "store", fail_once)
     assert drain(bank.lane_id) == 1
     assert log_rows() == [(1, 1, payment, None, None)]
     vector = np.frombuffer(Decision.objects.get(transaction_id=payment).features, "<f4")
@@ -170,10 +171,10 @@ def test_a_payment_that_fails_twice_is_decided_by_the_fallback_and_the_others_as
     ids = keep(bank, *(f"pay-{n}" for n in range(6)))
     advance = features.advance
 
-    def choke(profiles, events):
+    def choke(profiles, events, **named):
         if ids[3] in events["id"].tolist():
             raise ArithmeticError("cannot be profiled")
-        return advance(profiles, events)
+        return advance(profiles, events, **named)
 
     monkeypatch.setattr(features, "advance", choke)
     assert drain(bank.lane_id) == 6
@@ -260,16 +261,58 @@ def test_a_label_may_come_in_one_claim_with_its_payment(bank: ApiClient):
     assert [(kind, id_) for _, kind, id_, *_ in log_rows()] == [(pipeline.JUDGED, payment), (pipeline.LABEL, payment)]
 
 
+def test_a_label_that_fails_twice_gets_a_row_that_changes_nothing_and_the_others_go_in(bank: ApiClient, monkeypatch):
+    ids = keep(bank, "pay-1", "pay-2")
+    drain(bank.lane_id)
+    bad, good = label(ids[0], "fraud"), label(ids[1], "fraud")
+    events = features.label_events
+
+    def choke(profiles, labels, *rest):
+        if bad in labels["id"].tolist():
+            raise ArithmeticError("cannot be profiled")
+        return events(profiles, labels, *rest)
+
+    monkeypatch.setattr(features, "label_events", choke)
+    assert drain(bank.lane_id) == 2
+    found = {row.label_id: (row.old, row.new) for row in LaneLog.objects.filter(kind=pipeline.LABEL)}
+    assert found == {bad: (epochs.LEFT_OUT, epochs.LEFT_OUT), good: (0, 2)}
+    monkeypatch.undo()
+    label(ids[0], "legitimate", "chargeback")
+    assert drain(bank.lane_id) == 1
+    call_command("verify", bank.lane_id, replay=True, verbosity=0)
+    assert epochs.build(bank.lane_id).labels == 2
+    drain(bank.lane_id)
+    call_command("verify", bank.lane_id, replay=True, all_epochs=True, verbosity=0)
+
+
 def test_first_sightings_become_links_once(bank: ApiClient):
     keep(bank, "pay-1", "pay-2")
     drain(bank.lane_id)
     with own_lane(bank.lane_id) as lane:  # a memory that forgot the pairs, as after an epoch
         links = np.zeros(1, features.LINK)
         links["left_kind"], links["right_kind"] = 1, 3
-        pipeline._link(lane.cursor, bank.lane_id, np.concatenate([links, links]))
+        for doubled in (np.repeat(links, 2), np.repeat(links, few.FEW + 1)):
+            with lane.commit() as commit:
+                pipeline._link(commit, bank.lane_id, doubled)
+                commit.to(commit.before.seq)
     found = rows("SELECT left_kind, left_key, right_kind, right_key, seen_at FROM entity_link")
     assert len({row[:4] for row in found}) == len(found) == 6
     assert min(row[4] for row in found).year == 2000
+
+
+def test_a_new_release_is_loaded_while_no_transaction_is_open(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
+    keep(bank, "pay-1")
+    assemble, states = releases._assemble, []
+
+    def watch(release: Release) -> releases.Judge:
+        states.extend(rows("SELECT state FROM pg_stat_activity WHERE application_name = 'lane'"))
+        return assemble(release)
+
+    monkeypatch.setattr(releases, "_assemble", watch)
+    release = live_rule(bank.lane, "amount >= 0")
+    assert drain(bank.lane_id) == 1
+    assert states == [("idle",)]
+    assert Decision.objects.get().release_id == release.pk
 
 
 # --- waiting requests -------------------------------------------------------------------------------------------------

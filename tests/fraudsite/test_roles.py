@@ -37,6 +37,10 @@ TABLE = [
     ("scoring.approve_policy", {"admin", "approver"}),
     ("scoring.propose_model", {"admin", "approver"}),
     ("scoring.view_proposal", {"lead", "admin", "approver", "auditor"}),
+    ("scoring.propose_list", {"investigator", "investigator2", "lead", "admin", "approver"}),
+    ("scoring.watch_list", {"investigator", "investigator2", "lead", "admin", "approver"}),
+    ("scoring.approve_list", {"admin", "approver"}),
+    ("scoring.pull_switch", {"lead", "admin", "approver"}),
     ("fraudsite.change_user", set()),
     ("cases.delete_case", set()),
 ]

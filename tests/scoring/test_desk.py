@@ -77,6 +77,16 @@ def test_proposing_thresholds_leads_to_the_proposal(client, lane, proposer):
     assert proposal.after["thresholds"] == {**LOWER, "atm": {"challenge": 1, "review": 2, "decline": 3}}
 
 
+def test_how_long_payments_are_held_is_proposed_on_the_same_page(client, lane, proposer):
+    client.force_login(proposer)
+    page = reverse("admin:thresholds")
+    assert client.post(page, form(hold_minutes="0")).status_code == 422
+    assert client.post(page, form(default_resolution="eaten")).status_code == 422
+    client.post(page, form(hold_minutes="45", default_resolution="blocked"))
+    after = Proposal.objects.get().after
+    assert (after["hold_minutes"], after["default_resolution"]) == (45, "blocked")
+
+
 def test_thresholds_that_cannot_be_are_refused_and_stay_in_the_form(client, lane, proposer):
     client.force_login(proposer)
     response = client.post(reverse("admin:thresholds"), form(**{"review-default": 950}))

@@ -16,7 +16,7 @@ from fraudsite import pipeline
 from scoring import epochs, features
 from scoring.lanes import own_lane
 from scoring.models import EntityLink, Epoch, LaneCursor, LaneLog
-from scoring.profiles import LABEL_ROW, NEVER, Profiles
+from scoring.profiles import FRAUDS, LABEL_ROW, NEVER, PAYMENTS, Profiles
 from tests.judging import keep, label, rows
 from tests.scoring.test_features import DAY, HOUR, START, payment, random_events
 from transactions.models import ApiClient, ImportJob, Label
@@ -72,7 +72,7 @@ def test_labels_of_unknown_payments_are_left_out_and_late_ones_still_enter_at_th
     facts = np.concatenate([payment(i + 1, i * HOUR) for i in range(3)])
     _, profiles = replayed(facts, known((1, 2, 40 * DAY), (2, 99, HOUR)))
     assert profiles.arrays.used[features.PAIRS + 1] == 1
-    assert profiles.arrays.words[8 + 6] == 1  # frauds of the first record, the customer's
+    assert profiles.arrays.words[8 + FRAUDS] == 1  # frauds of the first record, the customer's
 
 
 def test_payments_out_of_order_are_refused():
@@ -101,7 +101,8 @@ def imported(bank: ApiClient, n: int = 40, **facts: Any) -> ImportJob:
             values |= {"customer": "4711", "device": "815", "lane": str(bank.lane_id), "client": str(bank.pk)}
             values |= {"intake": "2", "import_job": str(job.pk), "stage": "1", "lat": "'NaN'", "lon": "'NaN'"}
             columns = [*epochs.FACT_COLUMNS, "external_id", "customer_ref"]
-            given = [values.get(name, f"'{at.isoformat()}'" if name == "received_at" else "0") for name in columns[:-2]]
+            times = ("received_at", "original_at")
+            given = [values.get(name, f"'{at.isoformat()}'" if name in times else "0") for name in columns[:-2]]
             names = ", ".join(f'"{name}"' for name in columns)
             cursor.execute(f"INSERT INTO transaction ({names}) VALUES ({', '.join(given)}, 'h-{job.pk}-{i}', '4711')")
     job.status, job.finished_at = "finished", datetime.now(UTC)
@@ -155,6 +156,62 @@ def test_log_replay_gives_the_memory_and_the_stored_vectors_bit_for_bit(bank: Ap
     assert profiles.digest() == memory_of(bank).digest()
 
 
+def a_busy_day(bank: ApiClient, seed: int) -> None:
+    """Live traffic judged in random cuts: authorisations, clearings with and without one, reversals, labels."""
+    rng = np.random.default_rng(seed)
+    for turn in range(14):
+        names = [f"p-{turn}-{i}" for i in range(rng.integers(1, 7))]
+        ids = keep(bank, *names, customer__id=f"c-{rng.integers(3)}", merchant__id=f"m-{rng.integers(2)}",
+                   amount__value=int(rng.integers(100, 90_000)))  # fmt: skip
+        keep(bank, f"clear-{turn}", stage="clearing", original_external_id=names[0])
+        if turn % 3 == 0:
+            keep(bank, f"back-{turn}", stage="reversal", original_external_id=names[-1], type="reversal")
+            keep(bank, f"unknown-{turn}", stage="clearing")
+        if rng.random() < 0.6:
+            pipeline.drain(bank.lane_id)
+        for verdict in ("fraud", "legitimate", "withdrawn")[: rng.integers(0, 4)]:
+            label(ids[0], verdict)
+    pipeline.drain(bank.lane_id)
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+def test_live_traffic_with_reversals_and_labels_is_replayed_bit_for_bit(bank: ApiClient, size: int):
+    a_busy_day(bank, size)
+    stored = {seq: bytes(vector) for seq, vector in rows("SELECT seq, features FROM decision WHERE outcome < 5")}
+    seen: dict[int, bytes] = {}
+
+    def compare(events: np.ndarray, matrix: np.ndarray) -> None:
+        judged = events["kind"] == features.JUDGED
+        seen.update(zip(events["seq"][judged].tolist(), (row.tobytes() for row in matrix[judged]), strict=True))
+
+    upto, profiles, silent = (
+        LaneCursor.objects.get(lane=bank.lane_id).seq,
+        Profiles(bank.lane_id),
+        Profiles(bank.lane_id),
+    )
+    with connection.cursor() as cursor:
+        epochs.log_replay(cursor, profiles, bank.lane_id, upto=upto, on_batch=compare, rows=size)
+        epochs.log_replay(cursor, silent, bank.lane_id, upto=upto, rows=size)
+    assert rows("SELECT count(*) FROM transaction WHERE original <> 0")[0][0] >= 14
+    assert seen == stored and len(seen) > 25
+    assert profiles.digest() == silent.digest() == memory_of(bank).digest()
+    epochs.build(bank.lane_id)
+    assert switched(bank)
+
+
+def test_payments_come_in_order_of_time_out_of_pieces_in_any_order():
+    facts, _ = random_events(5000)
+    facts["occurred_at"] = facts["occurred_at"] // DAY * DAY  # many at one moment
+    order = np.random.default_rng(1).permutation(len(facts))
+    runs = epochs.Runs(facts.dtype)
+    for start in range(0, 5000, 1500):
+        runs.add(facts[order[start : start + 1500]])
+    batches = list(runs.batches(1024))
+    assert len(runs) == 5000 and len(batches) > 1
+    assert np.array_equal(np.concatenate(batches)["id"], facts["id"][np.lexsort((facts["id"], facts["occurred_at"]))])
+    runs.close()
+
+
 def test_an_epoch_brings_imported_history_into_the_lane(bank: ApiClient):
     keep(bank, "live-1", "live-2")
     pipeline.drain(bank.lane_id)
@@ -171,7 +228,7 @@ def test_an_epoch_brings_imported_history_into_the_lane(bank: ApiClient):
     assert [entry.seq for entry in LaneLog.objects.filter(kind=4)] == [live.switched_seq]
     memory = memory_of(bank)
     place = memory.arrays.entities[memory.arrays.entities[:, 0] == 4711][0, 1] >> 4
-    assert memory.arrays.words[place + 3] == 40 and memory.arrays.words[place + 6] == 1
+    assert memory.arrays.words[place + PAYMENTS] == 40 and memory.arrays.words[place + FRAUDS] == 1
     assert EntityLink.objects.filter(left_key=4711, right_key=815).count() == 1
     assert not switched(bank)
 

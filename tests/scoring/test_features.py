@@ -11,11 +11,12 @@ import pytest
 from scoring import features
 from scoring.features import NAMES, advance, events_from_facts, label_events
 from scoring.profiles import LABEL_ROW, Profiles
-from transactions.codes import DEVICE_FLAGS, DIRECTION, LABEL_SOURCE, STAGE, VERDICT
+from transactions.codes import DEVICE_FLAGS, DIRECTION, LABEL_SOURCE, SCA, STAGE, THREE_DS, TYPE, VERDICT
 from transactions.facts import DAY, HOUR, MINUTE, blank
 
 START = 9_820 * DAY + 10 * HOUR  # Friday, 20 November 2026, 10 o'clock
 MONTH = 30 * DAY
+REVERSED = {"stage": STAGE.code("reversal")}
 
 
 def payment(number: int, at: int, amount: int = 1000, **facts: Any) -> np.ndarray:
@@ -78,9 +79,13 @@ def random_events(n: int = 3000, seed: int = 5) -> tuple[np.ndarray, np.ndarray]
     for kind, pool in pools.items():
         facts[kind] = np.where(rng.random(n) < 0.8, rng.integers(1, pool, n) * 1_000_003, 0)
     facts["mcc"] = rng.integers(-1, 9, n)
-    facts["stage"] = rng.choice([1, 1, 1, 1, 2, 4], n)
+    facts["stage"] = rng.choice([1, 1, 1, 1, 1, 1, 2, 4], n)
     facts["direction"] = rng.choice([1, 1, 1, 2], n)
     facts["type"] = rng.integers(1, 9, n)
+    facts["sca"] = rng.choice([0, 1, 4], n)
+    original = np.where(rng.random(n) < 0.5, np.maximum(facts["id"] - rng.integers(1, 60, n), 0), 0)
+    facts["original"] = np.where((facts["stage"] > 1) | (facts["type"] == TYPE.code("reversal")), original, 0)
+    facts["original_at"] = facts["occurred_at"][np.maximum(facts["original"] - 1, 0)]
     facts["lat"] = np.where(rng.random(n) < 0.5, rng.uniform(40, 50, n), np.nan)
     facts["lon"] = rng.uniform(0, 10, n)
     facts["merchant_country"] = rng.integers(0, 9, n)
@@ -92,7 +97,9 @@ def random_events(n: int = 3000, seed: int = 5) -> tuple[np.ndarray, np.ndarray]
     return facts, labels
 
 
-def in_pieces(facts: np.ndarray, labels: np.ndarray, cuts: list[int]) -> tuple[Profiles, np.ndarray, np.ndarray]:
+def in_pieces(
+    facts: np.ndarray, labels: np.ndarray, cuts: list[int], *, emit: bool = True
+) -> tuple[Profiles, np.ndarray, np.ndarray]:
     """Walk payments, each label somewhere after its payment, in pieces of one log: the memory, the rows, the links."""
     place = np.minimum(labels["transaction_id"] + labels["id"] % 97, len(facts))
     is_label = np.r_[np.zeros(len(facts), bool), np.ones(len(labels), bool)]
@@ -105,7 +112,7 @@ def in_pieces(facts: np.ndarray, labels: np.ndarray, cuts: list[int]) -> tuple[P
         events = np.zeros(len(piece), features.EVENT)
         events[piece < len(facts)] = events_from_facts(facts[piece[piece < len(facts)]])
         events[piece >= len(facts)] = label_events(profiles, rows, facts[rows["transaction_id"] - 1])
-        pieces.append(advance(profiles, events))
+        pieces.append(advance(profiles, events, emit=emit))
     matrix, links = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     return profiles, matrix, links
 
@@ -230,14 +237,116 @@ def test_what_the_payment_says_of_itself():
     assert row["amount_log"] == pytest.approx(np.log1p(5000))
 
 
-@pytest.mark.parametrize("stage", ["clearing", "advice", "reversal"])
+@pytest.mark.parametrize("stage", ["clearing", "advice"])
 def test_what_was_authorised_counts_once(stage: str):
     story = Story()
     story.pays(1, 0)
     before = story.profiles.digest()
-    row = story.pays(2, HOUR, stage=STAGE.code(stage))
+    row = story.pays(2, HOUR, stage=STAGE.code(stage), original=1, original_at=START)
     assert all(np.isnan(value) for value in row.values())
     assert story.profiles.digest() == before
+
+
+@pytest.mark.parametrize("stage", ["clearing", "advice"])
+def test_what_was_never_authorised_here_counts_when_it_is_cleared(stage: str):
+    story = Story()
+    row = story.pays(1, 0, 3000, stage=STAGE.code(stage), device=5)
+    assert all(np.isnan(value) for value in row.values())
+    row = story.pays(2, HOUR, 1000, device=5)
+    assert (row["customer_count_24h"], row["customer_sum_24h"], row["customer_new_device"]) == (1, 3000, 0)
+
+
+def test_a_reversal_takes_its_payment_out_again_and_never_moves_last():
+    story = Story()
+    story.pays(1, 0, 3000, device=5)
+    story.pays(2, 10 * MINUTE, 500, device=5)
+    row = story.pays(3, 2 * HOUR, 3000, device=5, **REVERSED, original=1, original_at=START)
+    assert all(np.isnan(value) for value in row.values())
+    row = story.pays(4, 3 * HOUR, device=5)
+    assert (row["customer_count_24h"], row["customer_sum_24h"], row["customer_max_1d"]) == (1, 500, 3000)
+    assert (row["customer_count_30d"], row["customer_mean_30d"], row["device_count_24h"]) == (1, 500, 1)
+    assert (row["merchant_count_24h"], row["customer_since_last"]) == (1, 170 * 60)
+    assert (row["customer_seen_days"], row["customer_new_device"]) == (0.125, 0)
+
+
+@pytest.mark.parametrize("facts", [{"stage": STAGE.code("reversal")}, {"type": TYPE.code("reversal")}])
+def test_a_reversal_of_an_unknown_payment_changes_nothing(facts: dict[str, int]):
+    story = Story()
+    story.pays(1, 0)
+    before = story.profiles.digest()
+    row = story.pays(2, HOUR, **facts)
+    assert all(np.isnan(value) for value in row.values()) and story.profiles.digest() == before
+
+
+def test_a_payment_reversed_in_parts_leaves_its_count_once_and_nothing_falls_below_zero():
+    story = Story()
+    for number in (1, 2):
+        story.pays(number, 0, 3000)
+    for number, amount in ((3, 1000), (4, 1500)):
+        story.pays(number, HOUR, amount, **REVERSED, original=1, original_at=START)
+    row = story.pays(5, 2 * HOUR)
+    assert (row["customer_count_24h"], row["customer_sum_24h"], row["merchant_count_30d"]) == (1, 3500, 1)
+    story.pays(6, 3 * HOUR, 90_000, **REVERSED, original=2, original_at=START)
+    row = story.pays(7, 4 * HOUR)
+    assert (row["customer_count_24h"], row["customer_sum_24h"]) == (1, 1000)
+    story.pays(8, 40 * DAY)
+    story.pays(9, 41 * DAY, 1000, **REVERSED, original=5, original_at=START + 2 * HOUR)  # its step is held no more
+    assert story.pays(10, 41 * DAY)["customer_sum_30d"] == 1000
+
+
+def test_the_largest_amount_is_forgotten_with_the_last_payment_of_its_day():
+    story = Story()
+    story.pays(1, 0, 9000)
+    story.pays(2, 2 * DAY, 500)
+    story.pays(3, 2 * DAY, 9000, **REVERSED, original=1, original_at=START)
+    assert story.pays(4, 3 * DAY)["customer_max_30d"] == 500
+
+
+@pytest.mark.parametrize("facts", [{"sca": SCA.code("failed")}, {"three_ds": THREE_DS.code("R")}])
+def test_a_payment_that_facts_call_declined_is_an_attempt_but_no_spending(facts: dict[str, int]):
+    story = Story()
+    story.pays(1, 0, 9000, **facts)
+    row = story.pays(2, MINUTE)
+    assert (row["customer_count_10m"], row["customer_sum_10m"], row["card_count_10m"]) == (1, 0, row["card_count_10m"])
+    assert np.isnan(row["customer_amount_to_mean"]) and np.isnan(row["customer_max_30d"])
+
+
+def test_a_refund_is_a_credit_and_no_spending():
+    story = Story()
+    story.pays(1, 0, 3000)
+    story.pays(2, HOUR, 3000, type=TYPE.code("refund"), original=1, original_at=START)
+    row = story.pays(3, 2 * HOUR)
+    assert (row["customer_count_24h"], row["customer_sum_24h"]) == (2, 3000)
+
+
+def test_suspicious_payments_are_counted_until_a_label_says_what_they_were():
+    story = Story()
+    for number in range(1, 7):
+        story.pays(number, number * MINUTE, 1000, lat=52.5, lon=13.4)
+    story.pays(7, HOUR, 90_000, lat=52.5, lon=13.4, terminal=9)  # an odd amount
+    story.pays(8, HOUR + MINUTE, 1000, lat=40.4, lon=-3.7, merchant=71)  # Berlin to Madrid in a minute
+    names = ("customer_suspicious_7d", "merchant_suspicious_7d", "terminal_suspicious_7d")
+    row = story.pays(9, DAY, terminal=9)
+    assert [row[name] for name in names] == [2, 1, 1]
+    story.learns(1, 7, DAY)
+    row = story.pays(10, DAY + HOUR, terminal=9)
+    assert [row[name] for name in names] == [1, 0, 0]
+    story.learns(2, 7, 2 * DAY, "withdrawn")
+    assert story.pays(11, 2 * DAY)["merchant_suspicious_7d"] == 1
+    row = story.pays(12, 10 * DAY, merchant=71)
+    assert (row["customer_suspicious_7d"], row["merchant_suspicious_7d"]) == (0, 0)
+
+
+def test_variety_and_largest_amounts_are_seen_over_several_windows():
+    story = Story()
+    for number, (at, shop) in enumerate([(0, 1), (5 * DAY, 2), (6 * DAY - 2 * HOUR, 3), (6 * DAY, 4)]):
+        story.pays(number + 1, at, 1000 * (4 - number), merchant=shop, device=shop, merchant_country=shop)
+    row = story.pays(5, 6 * DAY + MINUTE, 100, merchant=5, device=5, merchant_country=5)
+    assert [row[f"customer_merchants_{w}"] for w in ("1h", "24h", "7d")] == [1, 2, 4]
+    assert (row["customer_countries_24h"], row["customer_countries_30d"]) == (2, 4)
+    assert (row["customer_devices_24h"], row["customer_devices_30d"]) == (2, 4)
+    assert [row[f"customer_max_{w}"] for w in ("1d", "7d", "30d")] == [3000, 4000, 4000]
+    assert [row[f"customer_mean_{w}"] for w in ("24h", "7d", "30d")] == [2000, 2500, 2500]  # an hour more
 
 
 def test_a_credit_counts_as_a_payment_but_not_as_spending():
@@ -335,12 +444,20 @@ def test_rows_and_memory_are_the_same_bits_however_the_stream_is_cut(seed: int):
     assert cut.digest() == whole.digest()
 
 
+def test_a_silent_walk_leaves_the_same_memory_and_links():
+    facts, labels = random_events(seed=8)
+    spoken, _, links = in_pieces(facts, labels, [])
+    silent, matrix, same = in_pieces(facts, labels, [1, 7, 100, 1000], emit=False)
+    assert silent.digest() == spoken.digest()
+    assert matrix.shape == (0, features.N_FEATURES) and np.array_equal(same, links)
+
+
 def test_windows_never_hold_less_than_nothing():
     _, matrix, _ = in_pieces(*random_events(), [])
     counts = [
         i
         for i, name in enumerate(NAMES)
-        if "_count_" in name or "_sum_" in name or "_fraud_" in name or "_share_" in name
+        if "_count_" in name or "_sum_" in name or "_fraud_" in name or "_share_" in name or "_suspicious_" in name
     ]
     assert np.nanmin(matrix[:, counts]) >= 0
     assert not np.isinf(matrix).any()

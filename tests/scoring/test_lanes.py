@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -166,6 +169,48 @@ def test_only_the_last_few_snapshots_are_kept(bank: ApiClient, snapshots: Path):
     assert [int(name.split("-")[1]) for name in names] == [3, 4]
 
 
+def test_a_snapshot_is_of_the_moment_it_was_begun_while_the_lane_goes_on(
+    bank: ApiClient, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    with own_lane(bank.lane_id) as lane:
+        pipeline.judge(lane, claim(*keep(bank, "pay-1")))
+        then = memory_of(lane).digest()
+        lane.save_if_due()
+        assert lane.saving is not None
+        pipeline.judge(lane, claim(*keep(bank, "pay-2")))
+        lane.end_saving(20)
+        assert lane.saved[1] == 1
+        [path] = lanes.snapshot_folder(bank.lane_id).iterdir()
+        assert Profiles.load(path).digest() == then != memory_of(lane).digest()
+
+
+def test_a_child_that_writes_a_snapshot_does_not_hold_the_session(
+    bank: ApiClient, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    monkeypatch.setattr(lanes, "save_snapshot", lambda *_: time.sleep(3))
+    with own_lane(bank.lane_id) as lane:
+        pipeline.judge(lane, claim(*keep(bank, "pay-1")))
+        lane.save_if_due()
+        with open(os.devnull, "r+b") as nowhere:  # as when the owner is killed: nothing is said
+            os.dup2(nowhere.fileno(), lane.connection.fileno())
+        with closing(lanes.connect()) as other, other.cursor() as cursor:
+            wait_until_free(cursor, bank.lane_id)
+        assert lane.saving is not None
+        os.kill(lane.saving[0], signal.SIGKILL)
+
+
+def wait_until_free(cursor, lane_id: int) -> None:
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [lane_id])
+        if cursor.fetchone()[0]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the lock outlived its owner")
+
+
 # --- the sweep --------------------------------------------------------------------------------------------------------
 
 
@@ -231,21 +276,54 @@ def test_a_long_writer_elsewhere_keeps_the_mark_back_but_no_decision(bank: ApiCl
 def test_a_sequence_that_was_never_used_has_no_last_id(bank: ApiClient):
     with connection.cursor() as cursor:
         cursor.execute("CREATE SEQUENCE untouched AS bigint CACHE 1")
-        sweep = lanes.Sweep("mark", "untouched", lanes.PAYMENTS_OWED, "", step=10)
+        sweep = lanes.Sweep("mark", "untouched", "", "")
         assert sweep._last(cursor) == 0
         cursor.execute("SELECT nextval('untouched')")
         assert sweep._last(cursor) == 1
         cursor.execute("DROP SEQUENCE untouched")
 
 
-def test_a_whole_sweep_goes_in_steps(bank: ApiClient):
+def test_a_whole_sweep_goes_in_steps(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lanes, "STEP", 3)
     ids = keep(bank, *(f"pay-{n}" for n in range(7)))
     with own_lane(bank.lane_id) as lane:
-        lane.payments.mark, lane.payments.step = ids[0] - 1, 3
+        lane.payments.mark = ids[0] - 1
         found = []
         while lane.payments.due:
             found.append(len(lane.payments.find(lane.cursor, bank.lane_id, [])))
     assert found == [3, 3, 1]
+
+
+def test_a_sweep_looks_only_at_what_its_owner_does_not_know(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
+    ids = keep(bank, *(f"pay-{n}" for n in range(4)))
+    looked: list[list[tuple[int, int]]] = []
+    look = lanes.Sweep._look
+
+    def watch(sweep: lanes.Sweep, cursor, lane_id, imports, gaps):
+        if sweep.column == "mark":
+            looked.append(gaps)
+        return look(sweep, cursor, lane_id, imports, gaps)
+
+    monkeypatch.setattr(lanes.Sweep, "_look", watch)
+    with own_lane(bank.lane_id) as lane:
+        lane.payments.mark = ids[0] - 1
+        pipeline.judge(lane, claim(ids[0], ids[2]))
+        assert lane.sweep() == 2
+        assert lane.sweep() == 0, "what waits to be claimed was found again"
+        pipeline.judge(lane, lane.claim(patience=0))
+        lane.sweep()
+    assert looked[0] == [(ids[1], ids[1]), (ids[3], ids[3])]
+    assert looked[1:] == [[], []]
+
+
+def test_a_new_owner_learns_what_is_decided_by_looking_once(bank: ApiClient):
+    ids = keep(bank, "pay-1", "pay-2", "pay-3")
+    with own_lane(bank.lane_id) as lane:
+        pipeline.judge(lane, claim(ids[0], ids[1]))
+    with own_lane(bank.lane_id) as lane:
+        lane.payments.mark = ids[0] - 1
+        assert lane.sweep() == 1
+        assert lane.payments.known.gaps(ids[0] - 1, ids[2]) == [(ids[2], ids[2])]
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -282,14 +360,6 @@ def test_ranges_that_overlap_are_claimed_once():
         [Range("payments", 5, 9), Range("payments", 1, 3), Range("payments", 4, 6), Range("labels", 2, 2)]
     )
     assert merged == [Range("labels", 2, 2), Range("payments", 1, 9)]
-
-
-def test_ids_become_ranges_without_gaps():
-    assert lanes._ranges("payments", np.array([1, 2, 3, 7, 9, 10])) == [
-        Range("payments", 1, 3),
-        Range("payments", 7, 7),
-        Range("payments", 9, 10),
-    ]
 
 
 def test_a_claim_takes_no_more_than_one_commit_may_hold(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scoring.features import advance, events_from_facts, label_events
-from scoring.profiles import FRAUD, KINDS, LABEL_ROW, LEGITIMATE, NONE, WIDTHS, BadSnapshot, Profiles
+from scoring.profiles import FRAUD, KINDS, LABEL_ROW, LEGITIMATE, NONE, WIDTHS, BadSnapshot, Profiles, bytes_each
 from tests.scoring.test_features import random_events
 
 IMPORT, CUSTOMER, INVESTIGATOR, CHARGEBACK = 1, 2, 3, 4
@@ -87,7 +87,7 @@ def test_the_digest_does_not_know_the_order_in_which_strangers_came():
 
 def test_one_payment_more_is_another_digest():
     facts, _ = random_events(50)
-    facts["stage"] = 1
+    facts["stage"], facts["type"] = 1, 1
     profiles = Profiles()
     seen = set()
     for i in range(50):
@@ -128,7 +128,7 @@ def test_a_damaged_snapshot_is_refused(tmp_path: Path, damage: str):
     elif damage == "foreign":
         raw[0] = 0
     else:
-        raw = raw.replace(b'"layout": 1', b'"layout": 9', 1)
+        raw = raw.replace(b'"layout": 2', b'"layout": 9', 1)
     path.write_bytes(raw)
     with pytest.raises(BadSnapshot):
         Profiles.load(path)
@@ -158,6 +158,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 def test_memory_is_counted_by_kind():
     profiles = grown()
     used = profiles.memory()
-    assert set(used) == {*KINDS, "pairs", "labels"}
-    assert used["customer"] == profiles.count("customer") * (WIDTHS[0] * 8 + 32)
-    assert max(WIDTHS) * 8 < 3000
+    assert set(used) == {*KINDS, "pairs", "marks"}
+    assert used["customer"] == profiles.count("customer") * bytes_each()["customer"]
+    assert max(WIDTHS) * 8 < 2500

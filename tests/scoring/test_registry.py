@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import xgboost
 
 from scoring import features, registry, trees
 from scoring.estimators import Detector, NotTrainable, build_pipeline
@@ -39,22 +40,58 @@ def test_a_saved_model_scores_with_the_same_bits(model, artefact):
     assert (after[1].view("i4") == model.margin(fresh).view("i4")).all()
 
 
-def test_a_payment_scores_the_same_alone_and_in_a_large_batch(artefact):
-    scorer = registry.load_folder(*artefact)
-    fresh = telling_matrix(np.zeros(2_300, bool), seed=4)
-    probability, margin = scorer.score(fresh)
-    for row in (0, 999, 1_000, 2_299):
-        alone = scorer.score(fresh[row : row + 1])
-        assert (alone[0][0], alone[1][0]) == (probability[row], margin[row])
+@pytest.fixture(scope="module")
+def crowd(model) -> tuple[registry.Scorer, np.ndarray]:
+    """A scorer and 100,000 vectors: noise, unknown values, and numbers that are thresholds themselves."""
+    scorer, n = registry.scorer_of(model, features.NAMES), 100_000
+    rng = np.random.default_rng(11)
+    matrix = np.tile(telling_matrix(np.zeros(2_000, bool), seed=12), (n // 2_000, 1))
+    asked = scorer.boosted.nodes[scorer.boosted.nodes["feature"] != trees.LEAF]
+    for node in rng.choice(asked, 200):
+        if node["feature"] < features.N_FEATURES:
+            matrix[rng.integers(0, n, 500), node["feature"]] = node["value"]
+    matrix[rng.integers(0, n, 9_000), rng.integers(0, features.N_FEATURES, 9_000)] = np.nan
+    return scorer, matrix
 
 
-def test_contributions_add_up_to_the_margin_and_name_the_anomaly(artefact):
-    scorer = registry.load_folder(*artefact)
-    fresh = telling_matrix(np.ones(20, bool), seed=5)
-    parts = scorer.contributions(fresh)
-    assert parts.shape == (20, features.N_FEATURES + 2)
+def test_100_000_payments_score_the_same_bits_in_batches_of_every_size_and_by_every_walker(crowd):
+    scorer, matrix = crowd
+    margins = scorer.booster.inplace_predict(scorer.widen(matrix)[:, scorer.columns], predict_type="margin")
+    walked = np.empty(len(matrix), "f4")
+    trees.score_walking(scorer.forest, scorer.boosted, scorer.usual, matrix, walked)
+    assert (walked.view("i4") == margins.view("i4")).all()
+    probabilities, _ = scorer.score(matrix)
+    mixed = np.resize([1, 2, 7, 64, 1_000, 5_000, 3, 65], 200)
+    for sizes in ([1] * 2_000, [2] * 2_000, [7] * 2_000, [64] * 1_563, [1_000] * 100, [5_000] * 20, mixed):
+        at = 0
+        for size in sizes:
+            probability, margin = scorer.score(matrix[at : at + size])
+            assert margin.tobytes() == margins[at : at + size].tobytes()
+            assert probability.tobytes() == probabilities[at : at + size].tobytes()
+            at += size
+
+
+def test_contributions_to_100_000_payments_add_up_to_the_margin(crowd):
+    scorer, matrix = crowd
     assert scorer.names == (*features.NAMES, trees.ANOMALY)
-    assert np.allclose(parts.sum(axis=1), scorer.score(fresh)[1], atol=1e-4)
+    for at in range(0, len(matrix), 10_000):
+        parts = scorer.contributions(matrix[at : at + 10_000])
+        assert parts.shape == (10_000, features.N_FEATURES + 2)
+        assert np.abs(parts.sum(axis=1) - scorer.score(matrix[at : at + 10_000])[1]).max() < 1e-5
+
+
+def test_contributions_are_those_of_xgboost(crowd):
+    scorer, matrix = crowd
+    some = matrix[:: len(matrix) // 150]
+    rows = xgboost.DMatrix(scorer.widen(some)[:, scorer.columns], nthread=1)
+    assert np.abs(scorer.contributions(some) - scorer.booster.predict(rows, pred_contribs=True)).max() < 1e-5
+
+
+def test_trees_too_deep_for_shares_kept_ready_are_explained_by_xgboost(model, crowd, monkeypatch):
+    monkeypatch.setattr(trees, "MOST_SHARES", 10)
+    scorer, matrix = registry.scorer_of(model, features.NAMES), crowd[1][:5]
+    assert scorer.paths is None
+    assert np.abs(scorer.contributions(matrix) - crowd[0].contributions(matrix)).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["trees.ubj", "arrays.npz", "card.json"])

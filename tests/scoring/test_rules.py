@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from scoring.features import NAMES
+from scoring.matching import ENTRY, Listing, Lists
 from scoring.rules import MAX_LENGTH, RuleError, Ruleset, compile_expression, compile_ruleset, vocabulary
-from scoring.seeds import RULES
+from scoring.seeds import LISTS, RULES
 from transactions.codes import CHANNEL, COUNTRY, DEVICE_FLAGS
 from transactions.facts import FACT_COLUMNS, blank
 
@@ -118,17 +120,103 @@ def test_shadow_rules_are_evaluated_and_rules_that_are_off_are_not():
 
 
 def test_a_rule_that_fails_hits_nothing_and_leaves_the_others_alone():
-    rules = ruleset("amount > 1", "amount > 2")
-    broken = compile("amount > nowhere", "<rule>", "eval")
-    object.__setattr__(rules.rules[0], "code", broken)
+    whole = ruleset("amount > 1", "amount > 2")
+    broken = replace(whole.rules[0], code=compile("amount > nowhere", "<rule>", "eval"), tree=None)
+    rules = Ruleset((broken, whole.rules[1]), whole.features, whole.words)
     assert rules.evaluate(*batch(amount_base=500)).tolist() == [[0, 1]]
     assert list(rules.failures) == [0]
+
+
+def alone(rules: Ruleset) -> Ruleset:
+    """The same rules, each evaluated by its own code instead of in one program."""
+    return Ruleset(tuple(replace(rule, tree=None) for rule in rules.rules), rules.features, rules.words)
+
+
+def test_the_program_of_all_rules_says_what_each_rule_says_alone():
+    """Random payments with unknown, absent and threshold-equal values; every cut of the batch."""
+    rng = np.random.default_rng(8)
+    rules = ruleset(*(each.expression for each in RULES), *(expression for expression, _, _ in TRUTH))
+    n = 700
+    facts, matrix = blank(n), rng.integers(-2, 9, (n, len(NAMES))).astype("f4")
+    matrix[rng.random(matrix.shape) < 0.2] = np.nan
+    for name in FACT_COLUMNS:
+        if facts[name].dtype.kind == "i":
+            facts[name][rng.random(n) < 0.6] = rng.integers(-1, 60)
+            facts[name][rng.random(n) < 0.4] = rng.integers(0, 6)
+    facts["amount_base"] = rng.integers(0, 60_000, n)
+    facts["lat"][: n // 2] = rng.normal(size=n // 2) * 50
+    expected = alone(rules).evaluate(facts, matrix)
+    assert (expected.any(axis=0)).mean() > 0.1
+    assert not rules._alone
+    for cut in (1, 2, 7, 64, 65, n):
+        parts = [rules.evaluate(facts[at : at + cut], matrix[at : at + cut]) for at in range(0, n, cut)]
+        assert np.array_equal(np.concatenate(parts), expected)
 
 
 def test_a_text_that_no_longer_compiles_is_kept_with_its_flaw():
     rules = ruleset("gone_feature > 1", "amount > 1")
     assert rules.evaluate(*batch(amount_base=500)).tolist() == [[0, 1]]
     assert "gone_feature" in rules.rules[0].flaw
+
+
+LISTS_KNOWN = {
+    "mules": Listing(1, "mules", "block", "customer", 4, False),
+    "emulators": Listing(2, "emulators", "watch", "device", 1, False),
+    "far": Listing(3, "far", "watch", "country", 1, False),
+}
+ON_LISTS = [
+    ('customer in list("mules")', {"customer": 7}, True),
+    ('customer in list("mules")', {"customer": 8}, False),
+    ('customer not in list("mules")', {"customer": 8}, True),
+    ('customer not in list("mules")', {"customer": 7}, False),
+    ('customer not in list("mules")', {}, False),  # not sent compares false
+    ('not customer in list("mules")', {}, True),
+    ("device in watch", {"device": 9}, True),
+    ("device in block", {"device": 9}, False),
+    ("customer in block and amount > 1", {"customer": 7, "amount_base": 500}, True),
+    ('customer_country in list("far")', {"customer_country": DE}, True),
+    ('merchant_country in list("far")', {"customer_country": DE}, False),
+    ("merchant_country in watch", {"merchant_country": DE}, True),
+    ("bin in watch or missing(bin)", {"bin": 411111}, False),
+]
+
+
+@pytest.mark.parametrize(("expression", "values", "expected"), ON_LISTS)
+def test_a_rule_asks_lists_by_name_or_kind(expression, values, expected):
+    entries = np.zeros(3, ENTRY)
+    entries["id"], entries["list"], entries["key"], entries["until"] = [1, 2, 3], [1, 2, 3], [7, 9, DE], 10
+    lists = Lists.of(1, 1, {each.id: each for each in LISTS_KNOWN.values()}, entries)
+    rules = compile_ruleset([(version(expression), "live")], lists=LISTS_KNOWN)
+    facts, matrix = batch(**values)
+    assert rules.evaluate(facts, matrix, lists.match(facts)).tolist() == [[int(expected)]]
+    assert not rules.failures
+    later, _ = batch(**values, received_at=10)  # when the entries are over
+    assert rules.evaluate(later, matrix, lists.match(later)).tolist() == rules.evaluate(later, matrix).tolist()
+
+
+LIST_ERRORS = [
+    ('customer in list("muls")', 18, "did you mean mules"),
+    ('device in list("mules")', 16, "holds a customer each, not a device"),
+    ("amount in watch", 1, "before in list"),
+    ('terminal in list("mules")', 1, "before in list"),
+    ('channel in list("mules")', 1, "before in list"),
+    ('amount + 1 in list("mules")', 1, "before in list"),
+    ("customer in list(mules)", 13, "the name of a list"),
+    ('customer in list("mules", "far")', 13, "the name of a list"),
+    ('customer in list(name="mules")', 13, "the name of a list"),
+    ('list("mules")', 1, "after in"),
+    ('missing(list("mules"))', 9, "after in"),
+    ("customer in grey", 13, "brackets"),
+    ("watch", 1, "unknown name"),
+]
+
+
+@pytest.mark.parametrize(("expression", "position", "words"), LIST_ERRORS)
+def test_an_error_about_a_list_says_where_and_what(expression, position, words):
+    with pytest.raises(RuleError) as caught:
+        compile_expression(expression, WORDS, LISTS_KNOWN)
+    assert words in caught.value.message
+    assert caught.value.position == position
 
 
 ERRORS = [
@@ -228,13 +316,15 @@ def test_random_texts_are_refused_or_give_a_plain_mask():
         except RuleError:
             continue
         rules = ruleset(text)
+        assert np.array_equal(rules.evaluate(facts, matrix), alone(rules).evaluate(facts, matrix)), text
         assert set(rules.evaluate(facts, matrix).ravel().tolist()) <= {0, 1}
         assert not rules.failures, text
 
 
 def test_the_seeded_rules_compile_and_can_hit():
+    lists = {each.name: Listing(n, each.name, each.kind, each.subject, 1, False) for n, each in enumerate(LISTS)}
     for rule in RULES:
-        assert compile_expression(rule.expression, WORDS).words, rule.code
+        assert compile_expression(rule.expression, WORDS, lists).words, rule.code
 
 
 def test_the_values_a_rule_saw_are_shown_as_people_read_them():

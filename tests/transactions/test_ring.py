@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -28,9 +29,9 @@ def lane() -> Iterator[int]:
 @pytest.fixture
 def gone(settings, unused_tcp_port: int) -> Iterator[None]:
     settings.VALKEY_URL = f"redis://127.0.0.1:{unused_tcp_port}/0"
-    ring._client.cache_clear()
+    ring._links.forget()
     yield
-    ring._client.cache_clear()
+    ring._links.forget()
     ring._rest_until = ring._rest = 0.0
 
 
@@ -98,11 +99,19 @@ def test_without_valkey_there_is_one_error_at_once_and_a_rest(gone: None):
     assert time.monotonic() - started < 1.5
 
 
+def test_a_connection_that_was_cut_is_made_anew_without_an_error(lane: int):
+    ring.push_range(lane, 1, 1)
+    for link in ring._links.known.values():
+        sock: socket.socket = vars(link)["_sock"]
+        sock.shutdown(socket.SHUT_RDWR)
+    assert ring.push_range(lane, 2, 2) is False
+    assert [one.first for one in ring.drain(lane, most=9) if isinstance(one, Range)] == [1, 2]
+
+
 def test_the_ring_comes_back_by_itself_after_its_rest(lane: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ring, "REST_SECONDS", 0.1)
-    pipe = Mock(execute=Mock(side_effect=redis.ConnectionError("cut")))
     with monkeypatch.context() as cut, pytest.raises(RingGone, match="cut"):
-        cut.setattr(ring, "_client", lambda _: Mock(pipeline=lambda **_: pipe))
+        cut.setattr(ring, "_exchange", Mock(side_effect=redis.ConnectionError("cut")))
         ring.push_range(lane, 1, 1)
     time.sleep(0.15)
     assert ring.push_range(lane, 2, 2) is False

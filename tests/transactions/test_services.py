@@ -111,7 +111,7 @@ def test_the_xid_is_taken_in_a_statement_of_its_own_before_any_id_is_drawn(bank:
 
 def test_keys_are_inserted_in_byte_order_of_client_and_name(bank: ApiClient):
     prepared = prepare(payments("b", "a", "Z", "_"), client=bank, received_at=timezone.now())
-    assert [prepared.external_ids[n] for n in services._key_order(prepared)] == ["Z", "_", "a", "b"]
+    assert [prepared.external_ids[n] for n in services.key_order(prepared)] == ["Z", "_", "a", "b"]
 
 
 @pytest.mark.django_db(transaction=True)
