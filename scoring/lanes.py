@@ -204,7 +204,7 @@ class Sweep:
         return self.resume is not None or time.monotonic() - self.whole_at >= max(WHOLE_SECONDS, 10 * self.whole_took)
 
     def find(self, cursor: Any, lane_id: int, imports: list[int], waiting: Iterable[Range] = ()) -> np.ndarray:
-        """Ids that are visible and owed, ascending: one step of a whole sweep if one is due, else among the newest.
+        """Ids that are visible and owed, ascending: among the newest, and of one step of a whole sweep if one is due.
 
         Those of `waiting`, which will be claimed anyway, are left out.
         """
@@ -213,12 +213,16 @@ class Sweep:
         gaps = self._gaps((self.mark if self.resume is None else self.resume) if whole else newest, last, waiting)
         step = first_of(gaps, STEP) if whole else gaps
         began = time.monotonic()
-        ids = self._look(cursor, lane_id, imports, step)
+        ids = self._look(cursor, lane_id, imports, step + self._beyond(step, newest, last, waiting) if whole else step)
         if whole:
             self.whole_took = (self.whole_took if self.resume is not None else 0.0) + time.monotonic() - began
             self.resume = step[-1][1] if step and step[-1] != gaps[-1] else None
             self.whole_at = time.monotonic()
         return ids
+
+    def _beyond(self, step: list[Range], newest: int, last: int, waiting: Iterable[Range]) -> list[Range]:
+        """The newest gaps, where a step of a whole sweep ends before them: a mark far behind delays nobody."""
+        return self._gaps(max(newest, step[-1][1] if step else newest), last, waiting)
 
     def _gaps(self, above: int, upto: int, waiting: Iterable[Range]) -> list[Range]:
         """The ranges of (above, upto] that are neither known nor waiting nor asleep."""
@@ -280,9 +284,9 @@ class Sweep:
         return cursor.fetchone()[0]
 
     def _newest(self, last: int) -> int:
-        """The id above which all were drawn a moment ago, or since the sweep before this one."""
+        """The id above which all were drawn a moment ago, or since the sweep before; at first, the last few."""
         now = time.monotonic()
-        self.newest.append((now, last))
+        self.newest.append((now, last if self.newest else last - STEP))
         while len(self.newest) > 1 and self.newest[1][0] < now - NEWEST_WINDOW:
             self.newest.pop(0)
         return max(self.mark, self.newest[0][1])
