@@ -169,7 +169,7 @@ def publish_sample(
     `facts` (n,) of dtype FACTS; `outcomes` and `scores` (n,) as stored; `latency` (n,) in micro-seconds.
     """
     if len(facts):
-        _pushes.sample(int(lane_id), facts, outcomes, scores, latency)
+        _pushes.sample(int(lane_id), (facts, outcomes, scores, latency))
 
 
 def alerts_raised(lane_id: int, after: int | None, columns: Rows) -> Iterator[dict[str, Any]]:
@@ -190,17 +190,19 @@ class Sample:
     The lane only hands its batches over; they are counted when the tick is over, by the thread that sends.
     """
 
-    MOST = 20_000  # batches of a tick; more wait only while Valkey is slow to answer
+    MOST = 100_000  # payments kept of a tick; more come only while Valkey is slow to answer, which may be for long
 
     def __init__(self, since: float, due: float) -> None:
         self.since = since
         self.due = due
+        self.decisions = 0
         self.batches: list[Decided] = []
 
-    def add(self, *batch: np.ndarray) -> None:
+    def add(self, batch: Decided) -> None:
         """Take in a batch."""
-        if len(self.batches) < self.MOST:
-            self.batches.append(batch)  # type: ignore[arg-type]  # four columns
+        if self.decisions < self.MOST:
+            self.batches.append(batch)
+            self.decisions += len(batch[0])
         else:
             _drop("sample full")
 
@@ -214,10 +216,10 @@ class Sample:
             measured += len(kept[-1])
         return np.concatenate(kept) / 1000
 
-    def _shown(self, starts: np.ndarray, decisions: int) -> list[dict[str, Any]]:
+    def _shown(self) -> list[dict[str, Any]]:
         """A few payments of the tick, each with the same chance, in the order in which they were decided."""
-        rows = []
-        for chosen in sorted(random.sample(range(decisions), min(SHOWN, decisions))):
+        rows, starts = [], np.cumsum([0, *(len(batch[0]) for batch in self.batches[:-1])])
+        for chosen in sorted(random.sample(range(self.decisions), min(SHOWN, self.decisions))):
             at = int(np.searchsorted(starts, chosen, side="right")) - 1
             facts, outcomes, scores, _ = self.batches[at]
             i = chosen - int(starts[at])
@@ -227,20 +229,18 @@ class Sample:
     def message(self, lane_id: int, now: float) -> dict[str, Any]:
         """The sample as the browser gets it."""
         seconds = max(now - self.since, 0.001)
-        ends = np.cumsum([len(batch[0]) for batch in self.batches])
-        decisions = int(ends[-1])
         counts = np.bincount(np.concatenate([batch[1] for batch in self.batches])).tolist()
         p50, p95 = np.percentile(self._latencies(), [50, 95])
         return {
             "type": "decisions.sampled",
             "lane": lane_id,
-            "decisions": decisions,
+            "decisions": self.decisions,
             "seconds": round(seconds, 3),
-            "rate": round(decisions / seconds, 1),
+            "rate": round(self.decisions / seconds, 1),
             "p50": round(float(p50), 1),
             "p95": round(float(p95), 1),
             "outcomes": {OUTCOME.text(code): count for code, count in enumerate(counts) if count},
-            "shown": self._shown(np.append(0, ends[:-1]), decisions),
+            "shown": self._shown(),
         }
 
 
@@ -293,7 +293,7 @@ class Pushes:
             self._queue.append((lane_id, after, columns))
             self._lock.notify()
 
-    def sample(self, lane_id: int, *batch: np.ndarray) -> None:
+    def sample(self, lane_id: int, batch: Decided) -> None:
         """Add a batch to the lane's sample."""
         with self._lock:
             self._start()
@@ -301,7 +301,7 @@ class Pushes:
                 now = time.monotonic()
                 self._samples[lane_id] = Sample(max(self._ticked.get(lane_id, 0.0), now - TICK), now + TICK)
                 self._lock.notify()
-            self._samples[lane_id].add(*batch)
+            self._samples[lane_id].add(batch)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until everything handed over was pushed or dropped (for tests and for a stopping process)."""

@@ -146,7 +146,7 @@ def catch_up(ground: Ground) -> float:
 
 
 def owed(ground: Ground) -> int:
-    """Live payments of the lane among the newest million without a decision."""
+    """Live payments of the lane above its mark without a decision."""
     with ground.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM transaction t WHERE t.lane = %s AND t.intake = 1"

@@ -12,7 +12,6 @@ from benchmarks.ground import Ground
 
 NAME = "kept"
 ALIVE_SECONDS = 7_200
-TABLES = ("transaction_key", "transaction_detail", "transaction", "lane_cursor")
 
 
 def make(ground: Ground) -> str:

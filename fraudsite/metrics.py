@@ -21,7 +21,9 @@ from celery.signals import task_postrun, task_prerun
 from django.conf import settings
 from django.db import DatabaseError
 from django.db.models import Count, Min
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django_prometheus.exports import ExportToDjangoView
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -309,3 +311,8 @@ def queues() -> Iterator[Metric]:
 
 
 REGISTRY.register(Figures())
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """Everything that is registered, this module's figures and those of the libraries, as Prometheus reads it."""
+    return ExportToDjangoView(request)

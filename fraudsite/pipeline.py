@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import psycopg2
 import psycopg2.errors
-from django.db import InterfaceError, OperationalError, connection, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections
 
 from alerts import live
 from alerts.services import alert_rows, stopped
@@ -141,6 +141,7 @@ def judge(lane: Lane, claim: Claim) -> Done:
         settle(lane, done)
     except Exception:  # the commit stands, and all that is owed after it is found again from rows
         log.exception("lane %s could not settle %s payments", lane.id, done.payments)
+        close_old_connections()  # Django mends a connection that was cut only where a request ends: here none does
     return done
 
 

@@ -91,6 +91,7 @@ class Report:
             self.batches.popleft()
         latencies = np.concatenate([each[2] for each in self.batches]) / 1000 if self.batches else np.empty(0)
         memory = self.lane.memory
+        profiles = memory.memory() if memory else {}
         return {
             "rate": round(sum(each[1] for each in self.batches) / WINDOW_SECONDS, 2),
             "p50_ms": round(float(np.percentile(latencies, 50)), 2) if len(latencies) else None,
@@ -101,8 +102,8 @@ class Report:
             "mark": self.lane.payments.mark,
             "ring": self.lane.ringing,
             "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "profiles_bytes": sum(memory.memory().values()) if memory else 0,
-            "profiles": memory.memory() if memory else {},
+            "profiles_bytes": sum(profiles.values()),
+            "profiles": profiles,
         }
 
     def _backlog_age(self) -> float:

@@ -428,5 +428,3 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba"))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "2")
-# Threads that wait for each other must sleep: spinning on busy cores made training several times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -5,13 +5,11 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from fraudsite.machines import MachineHandler, split
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fraudsite.settings")
 
-site = get_wsgi_application()
-
-from fraudsite import machines  # noqa: E402  (needs the settings)
-
-application = machines.split(site, machines.MachineHandler())
+application = split(get_wsgi_application(), MachineHandler())
 
 
 def warm_up() -> None:

@@ -10,12 +10,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from scoring import screening
 from scoring.models import ReasonCode, Rescreening
 from transactions import querysets
-from transactions.auth import HasScope, KeyAuthentication
+from transactions.api import ApiView
 from transactions.models import ApiClient
 from transactions.problems import FieldError, Problem, invalid
 
@@ -43,11 +42,9 @@ class ReasonCodesShape(serializers.Serializer):
     pagination = PageShape()
 
 
-class ReasonCodes(APIView):
+class ReasonCodes(ApiView):
     """`GET /api/v1/reason-codes`: what the codes in a decision's `reasons` mean."""
 
-    authentication_classes = [KeyAuthentication]
-    permission_classes = [HasScope]
     scopes = {"GET": "reasons:read"}
 
     @extend_schema(operation_id="list_reason_codes", responses=ReasonCodesShape, tags=["Decisions"])
@@ -79,11 +76,9 @@ class RescreeningShape(serializers.Serializer):
     requested_at = serializers.DateTimeField()
 
 
-class Rescreen(APIView):
+class Rescreen(ApiView):
     """`POST /api/v1/transactions/{id}/rescreen`: have a payment judged again by what is in force now."""
 
-    authentication_classes = [KeyAuthentication]
-    permission_classes = [HasScope]
     scopes = {"POST": "transactions:rescreen"}
 
     @extend_schema(

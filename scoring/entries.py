@@ -111,6 +111,8 @@ def check_reason(reason: str) -> str:
         raise EntryError("Say why: it is shown with every payment that the entry hits.")
     if len(reason) > 200:
         raise EntryError("A reason has at most 200 characters.")
+    if not reason.isprintable():
+        raise EntryError("A reason has no control characters.")
     if pan.in_free_text(reason):
         raise EntryError("The reason holds what looks like a card number.")
     return reason

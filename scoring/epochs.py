@@ -13,6 +13,7 @@ switches by one row of the log.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import tempfile
@@ -302,13 +303,18 @@ def stream(
 
 
 def _spooled(cursor: Any, select: str, params: dict[str, Any]) -> IO[bytes]:
-    """What COPY BINARY gives, in an unnamed file beside the profiles."""
-    folder = Path(settings.PROFILE_DIR)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (the caller closes it)
+    """What COPY BINARY gives, in an unnamed file that the caller closes."""
+    file = _unnamed_file()
     cursor.copy_expert(f"COPY ({cursor.mogrify(select, params).decode()}) TO STDOUT (FORMAT binary)", file)
     file.seek(len(binary.HEADER))
     return file
+
+
+def _unnamed_file() -> io.BufferedRandom:
+    """A file beside the profiles, where there is room for it, that is gone once it is closed."""
+    folder = Path(settings.PROFILE_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
 
 
 def _records(file: IO[bytes], dtype: np.dtype, rows: int) -> Iterator[np.ndarray]:
@@ -329,10 +335,8 @@ class Runs:
     """
 
     def __init__(self, dtype: np.dtype) -> None:
-        folder = Path(settings.PROFILE_DIR)
-        folder.mkdir(parents=True, exist_ok=True)
         self.dtype = dtype
-        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed by `close`)
+        self.file = _unnamed_file()
         self.runs: list[_Run] = []
         self.count = 0
 

@@ -25,7 +25,8 @@ payment enters the profiles. What enters:
 * a late payment (older than the customer's last one) goes into its own step of each window where that is still held,
   never moves "last", and is flagged; its windows end at the newest step that the profile has seen.
 
-`original` is what intake knew when the message came: what it names must have been kept before it.
+`original` is what intake knew when the message came: what it names must have been kept before it, or stand in the
+same batch, and is followed to the first payment of the chain.
 
 Nothing but facts enters: no score, outcome, policy or rate of today. Arithmetic runs in one order, in float64 over
 integer sums, without fast-math, so that rows are the same bits however the stream is cut. Whether rows are emitted

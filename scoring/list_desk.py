@@ -85,7 +85,7 @@ def one_list(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _context(request: HttpRequest, held: List) -> dict[str, Any]:
-    asked, before = request.GET.get("q", "").strip(), number(request.GET.get("before"))
+    asked, before = request.GET.get("q", "").replace("\x00", "").strip(), number(request.GET.get("before"))
     past = request.GET.get("show") == "past"
     found = _asked(held, asked) if asked else held.entries.all()
     found = found.exclude(pk__in=entries.standing(held.entries.all())) if past else entries.standing(found)

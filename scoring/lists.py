@@ -197,7 +197,10 @@ HEADER = ("value", "reason", "valid_from", "expires_at", "author", "origin")
 def read_file(held: List, text: str, *, author: str, reason: str) -> list[dict[str, Any]]:
     """Drafts from CSV with a header; `value` is needed, `reason` (else that of the whole), `expires_at`. What stands
     there already is left out. Raises NotPossible with the line."""
-    rows = list(csv.DictReader(io.StringIO(text.lstrip("\ufeff"))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text.lstrip("\ufeff"), newline="")))
+    except csv.Error as error:
+        raise NotPossible(f"The file is no CSV: {error}.") from None
     if not rows or "value" not in (rows[0] or {}):
         raise NotPossible("The file needs a header line with value, and optionally reason and expires_at.")
     if len(rows) > governance.MOST_ENTRIES:

@@ -165,7 +165,7 @@ class _Writer:
         if isinstance(node, ast.Name):
             return self._name(node.id)
         if isinstance(node, ast.Constant):
-            return self.step(Op.CONSTANT, number=float(node.value))  # type: ignore[arg-type]  # texts are codes by now
+            return self.step(Op.CONSTANT, number=_literal(node))
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return self.step(_OPERATORS[type(node.op)], self.write(node.left), self.write(node.right))
         if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
@@ -185,7 +185,7 @@ class _Writer:
 
     def _call(self, name: str, arguments: Sequence[ast.expr]) -> int:
         if name == "_among" and isinstance(arguments[1], ast.Tuple):
-            wanted = [float(each.value) for each in arguments[1].elts if isinstance(each, ast.Constant)]  # type: ignore[arg-type]  # numbers and codes
+            wanted = [_literal(each) for each in arguments[1].elts]
             register, start = self.write(arguments[0]), len(self.values)
             self.values += wanted
             return self.step(Op.AMONG, register, start, special=len(wanted))
@@ -225,6 +225,13 @@ class _Writer:
         return self.step(Op.FACT, offset, width, 1.0 if column.kind == "raw" else column.scale, absent)
 
 
+def _literal(node: ast.expr) -> float:
+    """The number that stands there; texts are codes by now. Raises Untranslatable."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return float(node.value)
+    raise Untranslatable(type(node).__name__)
+
+
 def program_of(trees: Sequence[ast.expr | None], words: Mapping[str, Named], features: Sequence[str]) -> Program:
     """The program of checked expressions, None for a rule that never hits; `features`: columns of the matrix."""
     writer = _Writer(words, {name: place for place, name in enumerate(features)})
@@ -237,8 +244,8 @@ def program_of(trees: Sequence[ast.expr | None], words: Mapping[str, Named], fea
                 left_out.append(rule)
     kinds = [("op", "i4"), ("left", "i4"), ("right", "i4"), ("number", "f8"), ("special", "i8")]
     table = np.array(list(writer.steps), kinds)
-    columns = (table[name].copy() for name in ("op", "left", "right", "number", "special"))
-    steps = Steps(*columns, np.array(writer.values, "f8"), results)  # type: ignore[call-arg]  # five columns
+    columns = {name: table[name].copy() for name, _ in kinds}
+    steps = Steps(**columns, values=np.array(writer.values, "f8"), results=results)
     return Program(steps, tuple(writer.given), tuple(left_out))
 
 
@@ -251,7 +258,7 @@ def _combine(op, one, other, memory, out, rows):  # inlined: `run` gives the typ
     elif op == Op.SUBTRACT:
         for row in range(rows):
             memory[out + row] = memory[one + row] - memory[other + row]
-    elif op == Op.MULTIPLY:
+    elif op == Op.MULTIPLY or op == Op.BOTH:
         for row in range(rows):
             memory[out + row] = memory[one + row] * memory[other + row]
     elif op == Op.DIVIDE:
@@ -286,9 +293,6 @@ def _combine(op, one, other, memory, out, rows):  # inlined: `run` gives the typ
     elif op == Op.UNEQUAL:
         for row in range(rows):
             memory[out + row] = memory[one + row] != memory[other + row]
-    elif op == Op.BOTH:
-        for row in range(rows):
-            memory[out + row] = memory[one + row] * memory[other + row]
     elif op == Op.EITHER:
         for row in range(rows):
             memory[out + row] = max(memory[one + row], memory[other + row])
@@ -313,11 +317,8 @@ def _integer(raw, row, at, width):  # inlined: `run` gives the types
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def run(steps: Steps, raw: np.ndarray, matrix: np.ndarray, given: np.ndarray, mask: np.ndarray) -> None:
-    """Take all steps for all payments; see `Program.run`. `raw` (n, bytes) u1: the facts as they lie in memory.
-
-    Registers are one flat array: a slice for each step would cost more than the step.
-    """
-    memory = np.empty(len(steps.op) * BLOCK)
+    """Take all steps for all payments; see `Program.run`. `raw` (n, bytes) u1: the facts as they lie in memory."""
+    memory = np.empty(len(steps.op) * BLOCK)  # flat: a slice for each step would cost more than the step
     bits = np.empty(1, np.uint32)
     as_float = bits.view(np.float32)
     for begin in range(0, len(raw), BLOCK):

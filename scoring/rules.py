@@ -407,8 +407,8 @@ class _Checker:
         value = self.on_constant(bare, 0)
         if part.kind == "text" and value.kind == "words":
             return self._code(part, value)
-        if part.kind == "number" and value.kind == "number":
-            return sign * float(bare.value)  # type: ignore[arg-type]  # on_constant let only numbers through
+        if part.kind == "number" and isinstance(bare.value, int | float):
+            return sign * float(bare.value)
         return self.refuse(node, f"expected {_KINDS[part.kind]} in this list")
 
 
@@ -565,7 +565,7 @@ class Ruleset:
         self._place = {name: index for index, name in enumerate(self.features)}
         self._program = program_of([rule.tree for rule in self.rules], self.words, self.features)
         taken = {index for index, rule in enumerate(self.rules) if rule.tree} - set(self._program.left_out)
-        self._alone = [index for index, rule in enumerate(self.rules) if rule.code and index not in taken]
+        self._alone = {index: rule.code for index, rule in enumerate(self.rules) if rule.code and index not in taken}
         self.memberships = {each.bound: each for rule in self.rules if rule.code for each in rule.memberships}
         live = [rule.outcome if rule.live else 1 for rule in self.rules]
         self.floors = np.array(live, dtype=np.uint8)  # the least outcome a hit demands; 1 (approve) for a shadow rule
@@ -581,8 +581,8 @@ class Ruleset:
         mask = np.zeros((len(facts), len(self.rules)), dtype=np.uint8)
         given = self._found(found, len(facts))
         self._program.run(facts, matrix, given, mask)
-        for index in self._alone:
-            self._apply(index, facts, matrix, given, mask)
+        for index, code in self._alone.items():
+            mask[:, index] = self._apply(index, code, facts, matrix, given)
         return mask
 
     def _found(self, found: Found | None, n: int) -> dict[str, np.ndarray]:
@@ -601,19 +601,19 @@ class Ruleset:
         return bound
 
     def _apply(
-        self, index: int, facts: np.ndarray, matrix: np.ndarray, given: Mapping[str, np.ndarray], mask: np.ndarray
-    ) -> None:
-        """Evaluate one rule by its own code."""
+        self, index: int, code: CodeType, facts: np.ndarray, matrix: np.ndarray, given: Mapping[str, np.ndarray]
+    ) -> np.ndarray | int:
+        """What one rule says by its own code, which was built from checked parts; 0 if it fails."""
         rule = self.rules[index]
         try:
             with np.errstate(all="ignore"):
                 scope = {**_TOOLS, **self._bound(rule, facts, matrix), **given}
-                mask[:, index] = eval(rule.code, scope)  # type: ignore[arg-type]  # never None here; built from checked parts
+                return eval(code, scope)
         except (ArithmeticError, TypeError, ValueError, LookupError, NameError) as error:
-            mask[:, index] = 0
             if index not in self.failures:
                 log.error("rule %s failed: %s", rule.key, error)
             self.failures[index] = str(error)
+            return 0
 
     def seen(self, rule: Rule, facts: np.ndarray, vector: np.ndarray) -> dict[str, float | str | bool | None]:
         """The values that `rule` saw of one payment, None = not known; `facts` (1,), `vector` (n_features,)."""

@@ -26,7 +26,7 @@ from django.utils import timezone
 from scoring import features, releases
 from scoring.models import DEGRADED, LOG_KIND, SCREENINGS, LaneCursor, Rescreened, Rescreening
 from scoring.services import FAILED_TWICE, MODEL_UNAVAILABLE, RECORDED, Decisions, decide
-from transactions import binary
+from transactions import binary, pan
 from transactions.codes import OUTCOME
 from transactions.facts import FACT_COLUMNS, FACTS, micros
 from transactions.models import Lane
@@ -113,9 +113,11 @@ def ask(
     A request that stands open in the same words is returned instead of a second one. A single payment that
     cannot be judged again is refused at once; of several, those are left out and counted. Raises CannotRescreen.
     """
-    reason = reason.strip()
-    if len(reason) < SHORTEST_REASON:
-        raise CannotRescreen("Say why the payments are to be judged again.")
+    reason = " ".join(reason.split())
+    if len(reason) < SHORTEST_REASON or not reason.isprintable():
+        raise CannotRescreen("Say in plain words why the payments are to be judged again.")
+    if pan.in_free_text(reason):
+        raise CannotRescreen("The reason holds what looks like a card number.")
     given: dict[str, Any] = {"lane": lane, "reason": reason[:500], "author": by}
     if payments is not None:
         given |= _named(lane.pk, payments)

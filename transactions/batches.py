@@ -9,6 +9,7 @@ exactly as a single request would be.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,7 @@ R = TypeVar("R")
 
 
 @dataclass
-class Batch(Generic[R]):
+class Batch(ABC, Generic[R]):
     """The rows that are still good, position n of each list the same one; `problems` of the others by their number.
 
     A subclass tells what its rows are: how they are read quickly and closely, and which may not say what they seem to.
@@ -49,17 +50,17 @@ class Batch(Generic[R]):
     payments: list[Payment] = field(default_factory=list)
     documents: list[bytes] = field(default_factory=list)
 
+    @abstractmethod
     def quickly(self, row: R) -> Payment:
         """The payment of a row in C, with the checks that come for nothing. Raises MsgspecError and its kin."""
-        raise NotImplementedError
 
+    @abstractmethod
     def closely(self, row: R) -> Payment:
         """The payment of a row as the single way reads it. Raises Problem."""
-        raise NotImplementedError
 
+    @abstractmethod
     def odd(self, every: bytes) -> Iterator[int]:
         """Positions of rows that must be read closely, by the canonical forms of all, each with a line break."""
-        raise NotImplementedError
 
     def gather(self, rows: Iterable[tuple[int, R]]) -> Columns:
         """Take in numbered rows; the columns of the good ones."""

@@ -108,8 +108,9 @@ def decided(job: BulkJob) -> tuple[int, bool]:
     count = answers.count(ids) if ids else 0
     if count == len(ids) or not job.known:
         return count, count == len(ids)
-    history = Transaction.objects.filter(pk__in=ids, intake=INTAKE.code("history")).count()
-    return count, count + history >= len(ids)
+    found = Transaction.objects.filter(pk__in=ids, intake=INTAKE.code("history"))
+    history = set(found.values_list("pk", flat=True))
+    return count, count + sum(each in history for each in ids) >= len(ids)  # a payment may stand in several lines
 
 
 def result(job: BulkJob) -> Iterator[bytes]:

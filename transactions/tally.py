@@ -62,26 +62,26 @@ def observe(name: str, bounds: Sequence[float] | np.ndarray, values: np.ndarray,
 
 def gauge(name: str, value: float, **labels: str) -> None:
     """Set `fraud_<name>` of this process; the page adds up the processes."""
+    _start()
     with _lock:
         _gauges[(name, tuple(sorted(labels.items())), "")] = value
-    _start()
 
 
 def move(name: str, by: float, **labels: str) -> None:
     """Change a gauge of this process."""
+    _start()
     with _lock:
         key = (name, tuple(sorted(labels.items())), "")
         _gauges[key] = _gauges.get(key, 0.0) + by
-    _start()
 
 
 def later(count: Callable[[], None]) -> None:
     """Have `count` called in the background, for counting that would take a hot path too long. It must not raise."""
+    _start()
     if len(_later) >= MOST_LATER:
         _later.popleft()
         add("metrics_dropped")
     _later.append(count)
-    _start()
 
 
 def flush() -> bool:
@@ -104,14 +104,14 @@ def read() -> tuple[dict[Series, float], dict[Series, float]]:
 
 
 def _add(series: Series, value: float) -> None:
+    _start()
     with _lock:
         if series in _counts or len(_counts) < MOST_SERIES:
             _counts[series] += value
-    _start()
 
 
 def _start() -> None:
-    """The thread of this process; after a fork, a new one and none of the parent's counts."""
+    """The thread of this process, before it counts; after a fork, a new one and none of the parent's counts."""
     global _thread, _process
     if _thread is not None and _process == os.getpid():
         return

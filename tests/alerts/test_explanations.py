@@ -106,6 +106,7 @@ def test_the_api_explains_a_clients_own_payment_by_the_primary_keys(
     assert first.json() == again.json()
     assert (again.json()["external_id"], again.json()["screening"]) == ("large", 1)
     assert client.get(path + "?screening=2").status_code == 404
-    assert client.get(path + "?screening=x").json()["code"] == "bad-request"
+    for wrong in ("x", "0", "64", "00065"):  # the last would be the first decision of the next payment
+        assert client.get(path + f"?screening={wrong}").json()["code"] == "bad-request"
     assert client.get("/api/v1/transactions/999999999/explanation").status_code == 404
     assert client.get(f"/api/v1/transactions/{2**70}/explanation").status_code == 404

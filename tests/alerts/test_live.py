@@ -113,3 +113,13 @@ def test_without_valkey_a_push_is_dropped_and_counted_and_the_lane_goes_on(pushe
     assert pushes.flush(5)
     assert sum(live.dropped.values()) == 1
     channel_layers.backends.clear()
+
+
+def test_what_nobody_can_be_sent_does_not_fill_the_lanes_memory(pushes, monkeypatch):
+    monkeypatch.setattr(live.Sample, "MOST", 100)
+    facts, decisions = stopped_payments(60)
+    sample = live.Sample(0.0, 0.5)
+    for _ in range(5):
+        sample.add((facts, decisions["outcome"], decisions["score"], np.full(60, 13_000)))
+    assert len(sample.batches) == 2 and sample.message(1, 0.5)["decisions"] == 120
+    assert live.dropped["sample full"] == 3

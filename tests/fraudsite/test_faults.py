@@ -11,7 +11,7 @@ import io
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,7 +33,7 @@ from scoring import features, lanes, services
 from scoring.lanes import Claim, own_lane
 from scoring.models import Decision
 from tests.factories import WORK, make_close_reason, make_queue, make_user
-from tests.judging import keep, label, live_rule, prepared, rows
+from tests.judging import keep, label, live_rule, prepared, rows, wait_for
 from transactions import ring
 from transactions.models import ApiClient, Label
 from transactions.services import LabelIn, insert_labels
@@ -78,27 +78,6 @@ def at_once(*jobs: Callable[[], object]) -> None:
         assert not thread.is_alive()
     if errors:
         raise errors[0]
-
-
-@pytest.fixture
-def running(bank: ApiClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
-    """The bank with its lane run by a thread."""
-    monkeypatch.setattr(pipeline, "IDLE_SECONDS", 0.05)
-    until = threading.Event()
-    thread = threading.Thread(target=pipeline.run, args=(bank.lane_id,), kwargs={"until": until})
-    thread.start()
-    wait_for(lambda: ring.is_alive(bank.lane_id) or not thread.is_alive())
-    yield bank
-    until.set()
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 def decided() -> list[int]:

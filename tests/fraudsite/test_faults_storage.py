@@ -22,8 +22,8 @@ from scoring import epochs, lanes
 from scoring.lanes import own_lane
 from scoring.models import Decision, Epoch
 from scoring.services import FAILED_TWICE
-from tests.fraudsite.test_faults import decided, sound, wait_for
-from tests.judging import keep, rows
+from tests.fraudsite.test_faults import decided, sound
+from tests.judging import keep, rows, wait_for
 from tests.transactions.documents import make_document
 from transactions import auth
 from transactions.models import ApiClient

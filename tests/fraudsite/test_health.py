@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -106,13 +107,13 @@ def test_a_backlog_decisions_to_judge_again_and_a_lost_valkey_are_told_by_name(
 
 
 @pytest.mark.django_db
-def test_metrics_answer_this_machine_and_the_token_only(client: Client, settings: object) -> None:
+def test_metrics_answer_this_machine_and_the_token_only(client: Client, settings: Any) -> None:
     page = client.get("/metrics")
     assert page.status_code == 200
     assert b"fraud_cases_open" in page.content and b"django_http_requests" in page.content
     assert client.get("/metrics", REMOTE_ADDR="10.0.0.7").status_code == 404
     assert client.get("/metrics", headers={"x-forwarded-for": "10.0.0.7"}).status_code == 404
-    settings.METRICS_TOKEN = "t" * 40  # type: ignore[attr-defined]  # pytest-django's wrapper takes any name
+    settings.METRICS_TOKEN = "t" * 40
     allowed = {"authorization": f"Bearer {'t' * 40}"}
     assert client.get("/metrics", REMOTE_ADDR="10.0.0.7", headers=allowed).status_code == 200
 

@@ -12,9 +12,10 @@ import pytest
 from django.core import signals
 from django.db import close_old_connections
 from prometheus_client import REGISTRY
+from rest_framework.response import Response
 
 from tests.factories import make_client, make_lane
-from transactions import auth, limits, rates, schema
+from transactions import api, auth, limits, rates, schema
 from transactions.auth import issue_key
 
 Call = Callable[..., tuple[int, dict[str, str], bytes]]
@@ -72,6 +73,7 @@ def test_a_payment_sent_through_the_short_chain_is_kept_logged_and_counted(call:
     assert status == 202 and headers["Location"] == f"/api/v1/transactions/{json.loads(content)['id']}"
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Request-Id"]
     assert "Content-Security-Policy" not in headers and "RateLimit" in headers and "Allow" not in headers
+    assert headers["Content-Length"] == str(len(content))
     assert [record.status for record in caplog.records if record.name == "fraudsite.request"] == [202]
     assert REGISTRY.get_sample_value("fraud_api_request_seconds_count", labels) == before + 1
 
@@ -85,8 +87,23 @@ def test_a_foreign_host_is_refused_there_too(call: Call):
 
 def test_what_no_view_serves_or_allows_is_a_problem_document(call: Call):
     assert call("/api/v1/nowhere")[1]["Content-Type"] == "application/problem+json"
-    status, headers, _ = call("/api/v1/transactions", method="DELETE")
+    status, headers, content = call("/api/v1/transactions", method="DELETE")
     assert status == 405 and headers["Allow"] == "GET, POST, HEAD, OPTIONS"
+    assert headers["Content-Length"] == str(len(content))
+
+
+def test_an_answer_without_content_tells_no_length(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api.TransactionDetail, "get", lambda self, request, transaction_id: Response(status=204))
+    status, headers, _ = call("/api/v1/transactions/1")
+    assert status == 204 and "Content-Length" not in headers
+
+
+def test_methods_that_somebody_makes_up_are_counted_together(call: Call):
+    labels = {"method": "other", "route": "api/v1/transactions", "status": "405"}
+    before = REGISTRY.get_sample_value("fraud_api_request_seconds_count", labels) or 0
+    for method in ("FETCH", "GRAB"):
+        assert call("/api/v1/transactions", method=method)[0] == 405
+    assert REGISTRY.get_sample_value("fraud_api_request_seconds_count", labels) == before + 2
 
 
 def test_pages_keep_the_whole_chain(call: Call):

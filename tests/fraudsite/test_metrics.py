@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import redis
@@ -76,8 +77,8 @@ def test_names_are_those_that_prometheus_wants_and_no_label_is_an_id(judged: Api
         assert "fraud_" not in checked.stderr, checked.stderr
 
 
-def test_without_valkey_the_page_still_tells_what_rows_say(bank: ApiClient, client: Client, settings: object) -> None:
-    settings.VALKEY_URL = "redis://127.0.0.1:1/0"  # type: ignore[attr-defined]  # pytest-django's wrapper takes any name
+def test_without_valkey_the_page_still_tells_what_rows_say(bank: ApiClient, client: Client, settings: Any) -> None:
+    settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     families = page(client)
     assert "fraud_cases_open" in families
     assert "fraud_transactions" not in families

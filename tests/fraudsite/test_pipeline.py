@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +19,7 @@ from fraudsite.pipeline import NoRelease, Trouble, drain
 from scoring import epochs, features, lanes, releases, services
 from scoring.lanes import Claim, own_lane
 from scoring.models import Decision, HoldResolution, LaneLog, LaneStatus, Release
-from tests.judging import keep, label, live_rule, payments, prepared, rows
+from tests.judging import keep, label, live_rule, payments, prepared, rows, wait_for
 from transactions import few, ring
 from transactions.models import ApiClient, Transaction
 from transactions.services import ingest, insert
@@ -38,27 +37,6 @@ def log_rows() -> list[tuple[int, ...]]:
 
 def body(bank: ApiClient, *names: str, token: bytes = b"t" * 16, **changes: object) -> ring.Body:
     return ring.Body(token, time.time() + 5, prepared(bank, *names, **changes).dump())
-
-
-@pytest.fixture
-def running(bank: ApiClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
-    """The bank with its lane run by a thread."""
-    monkeypatch.setattr(pipeline, "IDLE_SECONDS", 0.05)
-    until = threading.Event()
-    thread = threading.Thread(target=pipeline.run, args=(bank.lane_id,), kwargs={"until": until})
-    thread.start()
-    wait_for(lambda: ring.is_alive(bank.lane_id) or not thread.is_alive())
-    yield bank
-    until.set()
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
 
 
 # --- once -------------------------------------------------------------------------------------------------------------
@@ -392,6 +370,22 @@ def test_a_body_that_cannot_be_read_is_left_aside(bank: ApiClient):
         garbage = ring.Body(b"g" * 16, time.time() + 5, b"\x93garbage")
         done = pipeline.judge(lane, Claim(NONE, NONE, [garbage, body(bank, "pay-1")]))
     assert len(done) == 1
+
+
+def test_a_connection_cut_after_the_commit_costs_one_reply_and_not_the_next(
+    bank: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    reply = pipeline._reply
+
+    def cut(_: pipeline.Done) -> None:
+        monkeypatch.setattr(pipeline, "_reply", reply)
+        rows("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(pipeline, "_reply", cut)
+    with own_lane(bank.lane_id) as lane:
+        done = pipeline.judge(lane, Claim(NONE, NONE, [body(bank, "pay-1")]))
+        assert len(done) == 1 and lane.memory is not None and lane.memory.seq == 1
+    assert len(decided()) == 1
 
 
 # --- without Valkey ---------------------------------------------------------------------------------------------------

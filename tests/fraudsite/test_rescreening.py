@@ -332,3 +332,10 @@ def test_the_desk_asks_with_a_reason_and_refuses_without_the_right(bank: ApiClie
     assert "The list was wrong" in page and 'name="reason"' not in page
     client.force_login(make_user("reader", *views))
     assert client.get(where).status_code == 403
+
+
+@pytest.mark.parametrize("reason", ["", "  a ", "why\x00not", "card 4111" + "1" * 12])
+def test_a_reason_that_cannot_be_kept_is_refused(bank: ApiClient, reason: str):
+    with pytest.raises(screening.CannotRescreen):
+        screening.ask(bank.lane, reason=reason, by="ines", payments=[1])
+    assert not rows("SELECT 1 FROM rescreening")

@@ -305,9 +305,9 @@ def test_the_largest_amount_is_forgotten_with_the_last_payment_of_its_day():
 @pytest.mark.parametrize("facts", [{"sca": SCA.code("failed")}, {"three_ds": THREE_DS.code("R")}])
 def test_a_payment_that_facts_call_declined_is_an_attempt_but_no_spending(facts: dict[str, int]):
     story = Story()
-    story.pays(1, 0, 9000, **facts)
-    row = story.pays(2, MINUTE)
-    assert (row["customer_count_10m"], row["customer_sum_10m"], row["card_count_10m"]) == (1, 0, row["card_count_10m"])
+    story.pays(1, 0, 9000, card=5, **facts)
+    row = story.pays(2, MINUTE, card=5)
+    assert (row["customer_count_10m"], row["customer_sum_10m"], row["card_count_10m"]) == (1, 0, 1)
     assert np.isnan(row["customer_amount_to_mean"]) and np.isnan(row["customer_max_30d"])
 
 

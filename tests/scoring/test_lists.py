@@ -298,6 +298,8 @@ def test_a_file_goes_in_as_one_proposal_without_what_stands_there(lane, block, d
     assert "tok-2" not in lists.written(block)  # a card's token is kept nowhere
     with pytest.raises(governance.NotPossible, match="Line 3"):
         lists.read_file(block, "value\ntok-9\n" + "4111" + "1" * 12, author="dora", reason="Bad")
+    with pytest.raises(governance.NotPossible, match="no CSV"):
+        lists.read_file(block, "value\n" + "x" * 140_000, author="dora", reason="Bad")
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text(lane, dora):

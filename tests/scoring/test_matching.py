@@ -86,7 +86,10 @@ def test_networks_hold_what_they_hold_and_so_do_those_around_them():
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks_agree_with_a_plain_search(seed):
     random = np.random.default_rng(seed)
-    draw = lambda low, high: random.integers(low, high, 60).tolist()  # noqa: E731  (said once, used four times)
+
+    def draw(low: int, high: int) -> list[int]:
+        return random.integers(low, high, 60).tolist()
+
     pairs: list[tuple[Any, int]] = [(IPv4Address(a << 24), p) for a, p in zip(draw(0, 40), draw(4, 33), strict=True)]
     pairs += [(IPv6Address(a << 112), p) for a, p in zip(draw(1, 9), draw(16, 129), strict=True)]
     networks = [ip_network(f"{address}/{prefix}", strict=False) for address, prefix in pairs]
@@ -143,6 +146,12 @@ def test_what_cannot_stand_on_a_list_is_refused_without_repeating_it(subject, te
     with pytest.raises(entries.EntryError, match=words) as caught:
         entries.read_subject(subject, text)
     assert not text.strip() or text not in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", [" ", "r" * 201, "seen\x00twice", "card 4111" + "1" * 12])
+def test_a_reason_that_cannot_be_kept_is_refused(reason):
+    with pytest.raises(entries.EntryError):
+        entries.check_reason(reason)
 
 
 def test_a_card_is_kept_by_its_hash_and_its_ends():

@@ -247,6 +247,14 @@ def test_a_bulk_request_sent_again_gives_the_same_payments(caller: Caller):
     assert caller.get(first["Location"]).json()["status"] == "running"
 
 
+def test_a_job_waits_for_no_decision_of_history_in_whatever_many_lines(caller: Caller, bank: ApiClient):
+    old = make_document("old")
+    services.ingest([schema.from_document(old)], client=bank, intake="history")
+    answer = send(caller, lines_of(old, old))
+    assert answer.json()["known"] == 2
+    assert caller.get(answer["Location"]).json()["status"] == "finished"
+
+
 def test_a_job_of_refused_lines_alone_is_finished_and_belongs_to_its_client(caller: Caller):
     answer = send(caller, b"{}\n[]")
     assert caller.get(answer["Location"]).json()["status"] == "finished"
