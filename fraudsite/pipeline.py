@@ -540,8 +540,7 @@ class Keeper:
         """True when there is nothing more to do; False when a claim failed and the lane must be owned again."""
         report = Report(lane)
         epochs.switch_if_ready(lane)
-        if self.once:
-            lane.sweep_all()
+        swept = self._swept(lane)
         while not self.is_over():
             if not self.once:
                 self._between(lane, report)
@@ -549,11 +548,19 @@ class Keeper:
             if claim and not self._judged(lane, claim, report):
                 return False
             if not claim and self.once:
-                lane.move_marks()
-                return True
+                if swept == self.taken:
+                    lane.move_marks()
+                    return True
+                swept = self._swept(lane)  # what was taken in may let labels in that had to wait for it
         lane.save_if_due(now=True)
         report.leave()
         return True
+
+    def _swept(self, lane: Lane) -> int:
+        """Find all that is owed where nobody will sweep again later; how much was taken in before."""
+        if self.once:
+            lane.sweep_all()
+        return self.taken
 
     def _judged(self, lane: Lane, claim: Claim, report: Report) -> bool:
         try:

@@ -132,6 +132,15 @@ def test_a_label_that_commits_late_under_a_smaller_id_is_not_lost(bank: ApiClien
     sound(bank)
 
 
+def test_labels_of_payments_that_nobody_judged_yet_are_drained_with_them_though_every_ring_is_lost(bank: ApiClient):
+    """Sweep: a label is owed once its payment is taken in, so that what a drain judges lets more be owed."""
+    ids = keep(bank, "pay-1", "pay-2", "pay-3")
+    labels = [label(each) for each in ids]
+    ring.drain(bank.lane_id, most=1000)
+    assert pipeline.drain(bank.lane_id) == len(ids) + len(labels)
+    sound(bank)
+
+
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
