@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
 
+from asgiref.sync import sync_to_async
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -23,7 +24,7 @@ from django.db import Error as DatabaseError
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from alerts import live
+from alerts import live, online
 from alerts.models import Alert
 from transactions import tally
 from transactions.models import Lane
@@ -100,6 +101,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         user = await current_user(self.scope)
         if not user.is_authenticated:
             return SIGNED_OUT
+        await sync_to_async(online.seen)(user.pk)
         return 0 if await database_sync_to_async(user.has_perm)("alerts.view_alert") else NO_PERMISSION
 
     async def beat(self) -> None:

@@ -198,6 +198,7 @@ class Case(models.Model):
             models.Index(fields=["customer", "-id"], name="case_by_customer"),
             models.Index(fields=["assignee", "status"], name="case_by_assignee", condition=~Q(status="closed")),
             models.Index(fields=["-closed_at"], name="case_by_closing", condition=Q(status="closed")),
+            models.Index(fields=["closed_by", "-closed_at"], name="case_by_closer", condition=Q(status="closed")),
             models.Index(fields=["queue", "opened_at"], name="case_by_opening"),
             models.Index(fields=["wake_at"], name="case_by_waking", condition=Q(status="waiting")),
             models.Index(
@@ -236,6 +237,20 @@ class CaseAlert(models.Model):
 
     def __str__(self) -> str:
         return f"alert {self.pk} in case {self.case_id}"
+
+
+class CaseCard(models.Model):
+    """The last four digits of an alert's card, so that a search for them goes by an index."""
+
+    row = models.OneToOneField(CaseAlert, models.CASCADE, primary_key=True, db_constraint=False, related_name="end")
+    last4 = models.CharField(max_length=4)
+
+    class Meta:
+        db_table = "case_card"
+        indexes = [models.Index(fields=["last4", "-row"], name="cards_of_cases")]
+
+    def __str__(self) -> str:
+        return f"•••• {self.last4}"
 
 
 class CaseEvent(models.Model):
@@ -357,6 +372,7 @@ class CheckItem(models.Model):
     fraud_type = models.CharField(max_length=20, blank=True, default="", help_text="Empty: of every case.")
     position = models.PositiveSmallIntegerField(default=100)
     text = models.CharField(max_length=200)
+    is_required = models.BooleanField(default=False, help_text="Named in the close dialog while it is open.")
     is_active = models.BooleanField(default=True)
 
     class Meta:
@@ -459,7 +475,10 @@ class QualityReview(models.Model):
                 name="nobody_reviews_their_own_close",
             ),
         ]
-        indexes = [models.Index(fields=["queue", "sampled_at"], name="review_pending", condition=Q(finding=""))]
+        indexes = [
+            models.Index(fields=["queue", "sampled_at"], name="review_pending", condition=Q(finding="")),
+            models.Index(fields=["reviewed_at"], name="review_by_time", condition=~Q(finding="")),
+        ]
 
     def __str__(self) -> str:
         return f"review of {self.case}"

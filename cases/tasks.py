@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from celery import shared_task
 
-from cases import services
+from cases import assignment, attachments, late_labels, services
 from cases.opening import BATCH, RECENT
 
 ROUNDS = 20  # batches that one message works off; the next beat goes on
@@ -48,3 +48,21 @@ def wake_cases() -> int:
 def mark_breaches() -> int:
     """Note which cases were not done in time."""
     return services.mark_breaches()
+
+
+@shared_task(name="cases.assign_waiting")
+def assign_waiting() -> int:
+    """Take back what lies in the name of people who left, then give new cases to those who are there."""
+    return assignment.take_back() + assignment.assign_waiting()
+
+
+@shared_task(name="cases.mark_contradictions")
+def mark_contradictions() -> int:
+    """Mark closed cases that a later label contradicts."""
+    return late_labels.mark_contradictions()
+
+
+@shared_task(name="cases.sweep_attachments")
+def sweep_attachments() -> int:
+    """Remove files that no row names: uploads that were cut off."""
+    return attachments.sweep()

@@ -34,6 +34,7 @@ TUNING = [
 ]
 WORK = _of("cases", "work_case")
 CLOSE = _of("cases", "close_case")
+UNMASK = _of("cases", "unmask")
 LEAD = _of("cases", "lead_queue")
 PROPOSE = _of("scoring", "propose_policy", "propose_rule", "add_list")
 APPROVE = _of("scoring", "approve_policy", "approve_rule", "approve_list")
@@ -54,10 +55,10 @@ EVERYTHING = "*view"  # every view permission of our own apps
 
 ROLES: dict[str, list[str]] = {
     "analyst": DESK + WORK,  # closing below a limit comes with the limit; until then they escalate
-    "investigator": DESK + WORK + CLOSE + LISTING,
-    "team_lead": DESK + WORK + CLOSE + LEAD + TUNING + PROPOSE + LISTING + SWITCH,
+    "investigator": DESK + WORK + CLOSE + UNMASK + LISTING,
+    "team_lead": DESK + WORK + CLOSE + UNMASK + LEAD + TUNING + PROPOSE + LISTING + SWITCH,
     "model_admin": TUNING + PROPOSE + APPROVE + MODELS + LISTING + SWITCH,
-    "auditor": [EVERYTHING],
+    "auditor": [EVERYTHING, *UNMASK],
     "platform_admin": PLATFORM,
 }
 PEOPLE: dict[str, tuple[str, str, str]] = {
@@ -80,8 +81,9 @@ def seed_groups() -> None:
 
 
 def _held(names: list[str], known: Mapping[str, Permission]) -> list[Permission]:
-    if names == [EVERYTHING]:
-        return [each for name, each in known.items() if name.split(".")[0] in OURS and ".view_" in name]
+    if EVERYTHING in names:
+        every = [name for name in known if name.split(".")[0] in OURS and ".view_" in name]
+        names = [*every, *(name for name in names if name != EVERYTHING)]
     missing = [name for name in names if name not in known]
     if missing:
         raise LookupError(f"There is no permission {missing[0]}.")

@@ -108,7 +108,7 @@ def make_transaction(
         **values,
     )
     shown = {"external_id": payment.external_id, "customer": {"id": customer}} | {
-        kind: {"id": token} for kind, token in tokens.items()
+        kind: {"token" if kind == "card" else "id": token} for kind, token in tokens.items()
     }
     TransactionDetail.objects.create(transaction=payment, document=shown | (document or {}))
     return payment

@@ -69,6 +69,17 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='CaseCard',
+            fields=[
+                ('row', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='end', serialize=False, to='cases.casealert')),
+                ('last4', models.CharField(max_length=4)),
+            ],
+            options={
+                'db_table': 'case_card',
+                'indexes': [models.Index(fields=['last4', '-row'], name='cards_of_cases')],
+            },
+        ),
+        migrations.CreateModel(
             name='CaseCheck',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
@@ -82,6 +93,7 @@ class Migration(migrations.Migration):
                 ('fraud_type', models.CharField(blank=True, default='', help_text='Empty: of every case.', max_length=20)),
                 ('position', models.PositiveSmallIntegerField(default=100)),
                 ('text', models.CharField(max_length=200)),
+                ('is_required', models.BooleanField(default=False, help_text='Named in the close dialog while it is open.')),
                 ('is_active', models.BooleanField(default=True)),
             ],
             options={
@@ -279,6 +291,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='case',
+            index=models.Index(condition=models.Q(('status', 'closed')), fields=['closed_by', '-closed_at'], name='case_by_closer'),
+        ),
+        migrations.AddIndex(
+            model_name='case',
             index=models.Index(fields=['queue', 'opened_at'], name='case_by_opening'),
         ),
         migrations.AddIndex(
@@ -461,6 +477,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='qualityreview',
             index=models.Index(condition=models.Q(('finding', '')), fields=['queue', 'sampled_at'], name='review_pending'),
+        ),
+        migrations.AddIndex(
+            model_name='qualityreview',
+            index=models.Index(condition=models.Q(('finding', ''), _negated=True), fields=['reviewed_at'], name='review_by_time'),
         ),
         migrations.AddConstraint(
             model_name='qualityreview',
