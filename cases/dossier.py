@@ -315,7 +315,7 @@ def in_short(alerts: list[Flagged]) -> dict[str, str]:
     chosen = worst(alerts)
     told = chosen.alert.reasons or [{"code": "", "text": chosen.alert.top_reason}]
     first, second = told[0]["text"].rstrip("."), next((each["text"] for each in told[1:3] if _adds(each, told[0])), "")
-    against = reasons.against(chosen.alert.explanation.contributions) if chosen.explained else []
+    against = reasons.against(chosen.alert.explanation.kept) if chosen.explained else []
     return {
         "line": f"{first}. {second.rstrip('.')}.".removesuffix(" ."),
         "against": f"Against it: {'; '.join(against)}." if against else "",
