@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from scoring.models import Decision
-from transactions.fields import CodeField
+from scoring.reasons import parts_of
+from transactions.fields import CodeField, DocumentField
 from transactions.models import Transaction
 
 
@@ -58,7 +62,7 @@ class AlertExplanation(models.Model):
     alert = models.OneToOneField(Alert, models.DO_NOTHING, primary_key=True, related_name="explanation")
     base = models.FloatField(help_text="The margin of a payment about which nothing is known.")
     margin = models.FloatField(help_text="base plus all contributions: the sum of the trees before calibration.")
-    contributions = models.JSONField(help_text="[{feature, value, contribution, code, text}], largest first.")
+    kept = DocumentField(help_text="{currency, parts: [[feature, value, contribution, text], …]}, largest first.")
     model_version = models.CharField(max_length=40)
     computed_at = models.DateTimeField(default=timezone.now)
 
@@ -67,3 +71,8 @@ class AlertExplanation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_version}: {self.margin:.3f}"
+
+    @cached_property
+    def contributions(self) -> list[dict[str, Any]]:
+        """All contributions in full: [{feature, value, contribution, code, text}], largest first."""
+        return parts_of(self.kept)

@@ -12,9 +12,10 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+from django.db import connection
 from django.utils import timezone
 
-from alerts.models import Alert, AlertExplanation
+from alerts.models import Alert
 from scoring import reasons, releases
 from scoring.features import N_FEATURES
 from transactions.codes import OUTCOME
@@ -27,6 +28,10 @@ STOPPED = ("challenge", "review", "decline")
 HELD = OUTCOME.code("review")
 _DECLINE = OUTCOME.code("decline")
 _STOPS = np.isin(np.arange(128), [OUTCOME.code(text) for text in STOPPED])  # by outcome code
+FREEZE = """
+    INSERT INTO alert_explanation (alert_id, base, margin, kept, model_version, computed_at)
+    SELECT * FROM unnest(%s::bigint[], %s::float8[], %s::float8[], %s::text[], %s::text[], %s::timestamptz[])
+        ON CONFLICT DO NOTHING"""
 
 Columns = dict[str, tuple[str, Any]]
 
@@ -95,22 +100,24 @@ def country(facts: np.ndarray) -> np.ndarray:
 def unexplained(limit: int, *, within: timedelta = RECENT) -> list[Alert]:
     """The newest alerts whose decision used a model and that have no explanation; decisions loaded."""
     recent = Alert.objects.filter(raised_at__gte=timezone.now() - within, explanation__isnull=True)
-    scored = recent.exclude(decision__margin=float("nan"))
+    scored = recent.exclude(decision__margin=float("nan")).defer("reasons", "rules")
     return list(scored.select_related("decision").order_by("-raised_at")[:limit])
 
 
-def explain(*, limit: int = 200) -> int:
+def explain(*, limit: int = 200, within: timedelta = RECENT) -> int:
     """Compute and freeze what is owed, newest first; returns how many were explained. Safe to run twice."""
     due: dict[int, list[Alert]] = {}
-    for alert in unexplained(limit):
+    for alert in unexplained(limit, within=within):
         due.setdefault(alert.decision.release_id, []).append(alert)
     rows = [row for release_id, alerts in due.items() for row in explanations(release_id, alerts)]
-    AlertExplanation.objects.bulk_create(rows, ignore_conflicts=True)
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(FREEZE, [list(column) for column in zip(*rows, strict=True)])
     return len(rows)
 
 
-def explanations(release_id: int, alerts: Sequence[Alert]) -> list[AlertExplanation]:
-    """What the model of one release contributed to its alerts, from the decisions' stored vectors (unsaved).
+def explanations(release_id: int, alerts: Sequence[Alert]) -> list[tuple[Any, ...]]:
+    """What the model of one release contributed to its alerts, from the decisions' stored vectors: rows for `FREEZE`.
 
     None for an alert while the model cannot be loaded, or whose vector is of a kernel that this software no longer has.
     """
@@ -122,13 +129,8 @@ def explanations(release_id: int, alerts: Sequence[Alert]) -> list[AlertExplanat
         return []
     vectors = np.frombuffer(b"".join(bytes(alert.decision.features) for alert in fit), "<f4").reshape(len(fit), -1)
     told = reasons.contributions_of(judge.scorer, vectors, currency=judge.currency)
+    now = timezone.now()
     return [
-        AlertExplanation(
-            alert=alert,
-            base=each.base,
-            margin=each.margin,
-            contributions=each.contributions,
-            model_version=judge.model_version,
-        )
+        (alert.pk, each.base, each.margin, json.dumps(each.kept), judge.model_version, now)
         for alert, each in zip(fit, told, strict=True)
     ]

@@ -13,7 +13,11 @@ from benchmarks.ground import ALERT_SHARE, Ground, put_in_force
 from benchmarks.kit import say
 
 TRIED = 20_000
-LEAST_LOOKED_AT, MOST_LOOKED_AT = 300, 60_000
+LEAST_LOOKED_AT, MOST_LOOKED_AT = 300, 40_000
+LAST_DECIDED = """
+    SELECT d.score, d.rule_hits FROM lane_log g JOIN decision d ON d.id = g.transaction_id * 64 + 1
+     WHERE g.lane = %(lane)s AND g.transaction_id > %(after)s
+       AND g.seq > (SELECT seq FROM lane_cursor WHERE lane = %(lane)s) - %(most)s"""
 
 
 def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, share: float = ALERT_SHARE) -> int:
@@ -29,23 +33,21 @@ def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, shar
     put_in_force(ground.lane, {"default": {"challenge": 1000, "review": 1000, "decline": 1000}})
     first, last = filler.owed(TRIED // 4 if quick else TRIED)
     pipeline.drain(filler.lane_id)
-    return set_threshold(ground, first, last, share=share, text=payload)
-
-
-def by_what_came(ground: Ground, after: int, *, share: float = ALERT_SHARE) -> None:
-    """Set the threshold anew by the payments above id `after`, as they came over HTTP; while the desk runs."""
-    with ground.cursor() as cursor:
-        cursor.execute("SELECT last_value FROM transaction_id_seq")
-        last = cursor.fetchone()[0]
-    set_threshold(ground, max(after + 1, last - MOST_LOOKED_AT), last, share=share, text="as it comes")
-
-
-def set_threshold(ground: Ground, first: int, last: int, *, share: float, text: str) -> int:
-    """The threshold that stops `share` of the lane's decided payments from `first` to `last`, put in force."""
     with ground.cursor() as cursor:
         bounds = [first * 64, last * 64 + 63, ground.lane.pk]
         cursor.execute("SELECT score, rule_hits FROM decision WHERE id BETWEEN %s AND %s AND lane = %s", bounds)
-        rows = cursor.fetchall()
+        return set_threshold(ground, cursor.fetchall(), share=share, text=payload)
+
+
+def by_what_came(ground: Ground, after: int = 0, *, share: float = ALERT_SHARE) -> None:
+    """Set the threshold anew by what the lane decided last of the payments above id `after`; while the desk runs."""
+    with ground.cursor() as cursor:
+        cursor.execute(LAST_DECIDED, {"lane": ground.lane.pk, "most": MOST_LOOKED_AT, "after": after})
+        set_threshold(ground, cursor.fetchall(), share=share, text="as it comes")
+
+
+def set_threshold(ground: Ground, rows: list[tuple[int, bytes]], *, share: float, text: str) -> int:
+    """The threshold that stops `share` of these decisions (score, rule hits), put in force."""
     if len(rows) < LEAST_LOOKED_AT:
         say(f"{text}: only {len(rows)} decisions to set a threshold by; left as it is")
         return 0

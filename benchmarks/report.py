@@ -68,11 +68,16 @@ def each_ms(found: Result | None) -> str:
 # --- the tables, one for each line of the promise ---------------------------------------------------------------------
 
 
+PACED = {
+    "paced at two thirds of 15,000": "p95 ≤ 100 ms, p99 ≤ 250 ms at two thirds",
+    "paced at two thirds of it": "stated",
+}
+
+
 def bulk(found: Found) -> str:
     rows: list[tuple[Any, ...]] = []
     for payload, target in (("minimal", "15,000/s for 10 min, goal 25,000; CPU ≤ 120 µs, goal 80"), ("full", "stated")):
         flat = found.arm(f"bulk-{payload}", f"{payload}, flat out")
-        paced = found.arm(f"bulk-{payload}", f"{payload}, paced")
         if flat:
             measured = (
                 f"**{shown(flat['per_second'])}/s** over {shown(flat['seconds'])} s, {shown(flat['decided'])} decided;"
@@ -80,11 +85,12 @@ def bulk(found: Found) -> str:
             )
             ratio = f"{flat['ratio_to_copy_all']} of COPY of all five tables ({shown(flat['copy_all_per_second'])}/s)"
             rows.append((f"{payload} payload, flat out", target, measured, ratio, by_process(flat)))
-        if paced:
-            delay = each_ms(paced["commit_to_decision_ms"])
-            text = f"commit to decision {delay} at {shown(paced['per_second'])}/s ({paced['alerts']} % alerts)"
-            target = "p95 ≤ 100 ms, p99 ≤ 250 ms at two thirds"
-            rows.append((f"{payload} payload, paced", target, text, "–", by_process(paced)))
+        for name, target in PACED.items():
+            paced = found.files.get(f"bulk-{payload}", {}).get("medians", {}).get(f"{payload}, {name}")
+            if paced:
+                delay = each_ms(paced["commit_to_decision_ms"])
+                text = f"commit to decision {delay} at {shown(paced['per_second'])}/s ({paced['alerts']} % alerts)"
+                rows.append((f"{payload} payload, {name}", target, text, "–", by_process(paced)))
     return table(HEAD, rows) if rows else f"{MISSING}\n"
 
 

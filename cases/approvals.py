@@ -64,9 +64,7 @@ def needs(case: Case, verdict: Verdict, alerts: Sequence[CaseAlert]) -> list[str
     return causes + (["override"] if goes_against_a_block(verdict, alerts) else [])
 
 
-def ask_to_close(
-    case: Case, verdict: Verdict, alerts: Sequence[CaseAlert], causes: list[str], *, by: Any
-) -> Approval:
+def ask_to_close(case: Case, verdict: Verdict, alerts: Sequence[CaseAlert], causes: list[str], *, by: Any) -> Approval:
     """Ask a second person to close a locked, checked case; it is out of everybody's hands until then."""
     request = verdict.as_data() | {"alerts": [each.pk for each in alerts]}
     made = _ask(Kind.CLOSE, case.queue, request, causes, by, case)
@@ -138,9 +136,7 @@ def _asked(cases: list[Case], verdict: Verdict, skipped: dict[str, str], by: Any
         versions = {str(case.pk): case.version for case in members}
         request = verdict.as_data() | {"cases": [case.pk for case in members], "versions": versions}
         same = Approval.objects.filter(kind=Kind.BULK_CLOSE, maker=by, answer="", request__versions=versions).first()
-        made.append(
-            same or _ask(Kind.BULK_CLOSE, members[0].queue, request | {"skipped": skipped}, ["bulk"], by, None)
-        )
+        made.append(same or _ask(Kind.BULK_CLOSE, members[0].queue, request | {"skipped": skipped}, ["bulk"], by, None))
     return made
 
 

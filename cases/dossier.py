@@ -416,7 +416,7 @@ def in_short(chosen: Flagged) -> dict[str, str]:
     """
     told = chosen.alert.reasons or [{"code": "", "text": chosen.alert.top_reason}]
     first, second = told[0]["text"].rstrip("."), next((each["text"] for each in told[1:3] if _adds(each, told[0])), "")
-    against = reasons.against(chosen.alert.explanation.contributions) if chosen.explained else []
+    against = reasons.against(chosen.alert.explanation.kept) if chosen.explained else []
     line = f"{first}. {second.rstrip('.')}.".removesuffix(" .")
     pattern = looks_like(each["code"] for each in told)
     return {

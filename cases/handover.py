@@ -96,7 +96,9 @@ def _cause_to_keep(case: Case, to: Any, queues: set[int]) -> str:
         return f"{_name(to)} is not a member of {case.queue.name}."
     if is_excluded(case, to):
         return f"{_name(to)} is kept from this customer."
-    escalated = case.status == Status.ESCALATED or (case.status == Status.IN_REVIEW and resting(case) == Status.ESCALATED)
+    escalated = case.status == Status.ESCALATED or (
+        case.status == Status.IN_REVIEW and resting(case) == Status.ESCALATED
+    )
     return "It was escalated; a lead has to take it." if escalated and not may_take_escalated(case.queue, to) else ""
 
 

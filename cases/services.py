@@ -179,7 +179,9 @@ def _answered(limit: int) -> dict[int, str]:
     since = CaseEvent.objects.filter(case=OuterRef("case"), kind="waiting").order_by("-pk").values("at")[:1]
     found: dict[int, str] = {}
     for source in WAKING:
-        rows = CaseAlert.objects.filter(case__status=Status.WAITING, case__wake_on=source).annotate(since=Subquery(since))
+        rows = CaseAlert.objects.filter(case__status=Status.WAITING, case__wake_on=source).annotate(
+            since=Subquery(since)
+        )
         told = Label.objects.filter(transaction=OuterRef("pk"), source=source, recorded_at__gte=OuterRef("since"))
         ids = rows.filter(Exists(told)).order_by("case").values_list("case", flat=True).distinct()[:limit]
         found |= dict.fromkeys(ids, source)

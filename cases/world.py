@@ -108,7 +108,9 @@ def hold_longer(
     alerts = _of_case(case, alert_ids)
     note = _reason(note)
     held = Alert.objects.filter(pk__in=[each.pk for each in alerts], hold_until__gt=now, hold_until__lt=until)
-    ids = list(held.filter(transaction__resolution__isnull=True).select_for_update(of=("self",)).values_list("pk", flat=True))
+    ids = list(
+        held.filter(transaction__resolution__isnull=True).select_for_update(of=("self",)).values_list("pk", flat=True)
+    )
     if ids:
         Alert.objects.filter(pk__in=ids).update(hold_until=until)
         write(case, "payments_held", by=by, note=note, data=_told(alerts, ids) | {"until": until.isoformat()})
@@ -161,7 +163,7 @@ def put_on_list(case_id: int, wish: Listing, *, by: Any, note: str) -> Case:
 
 
 def put_on_lists(case: Case, wishes: Sequence[Listing], *, by: Any, note: str = "") -> list[dict[str, Any]]:
-    """Carry out wishes in the caller's commit; what became of each, without the values themselves. Raises ListRefused."""
+    """Carry out wishes in the caller's commit; what became of each, without the values. Raises ListRefused."""
     return [_put(case, wish, by, note) for wish in wishes]
 
 

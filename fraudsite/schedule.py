@@ -22,6 +22,7 @@ ENTRIES = [
     Entry("alerts without a case", "cases.open_cases", timedelta(seconds=30), 30),
     Entry("alerts left behind", "cases.sweep_alerts", timedelta(minutes=10), 600),
     Entry("alerts without an explanation", "alerts.explain", timedelta(seconds=60), 60),
+    Entry("explanations left behind", "alerts.sweep_explanations", timedelta(minutes=10), 600),
     Entry("lapsed leases", "cases.lapse_leases", timedelta(seconds=60), 60),
     Entry("cases to wake", "cases.wake_cases", timedelta(seconds=60), 60),
     Entry("cases past their due date", "cases.mark_breaches", timedelta(seconds=60), 60),

@@ -528,13 +528,27 @@ def _shown(value: float | str | bool | None, plus: int, form: str, currency: str
 # --- the model's contributions, after the commit ----------------------------------------------------------------------
 
 
+FROZEN_TEXTS = 16  # of each explanation: those that people are shown; what is said of the others is said when asked
+
+Part = dict[str, Any]  # {feature, value, contribution, code, text}
+
+
 @dataclass(frozen=True)
 class Explanation:
-    """What `AlertExplanation` keeps: base + contributions = margin, all of them, largest first."""
+    """What `AlertExplanation` keeps: base + contributions = margin, largest first, all that were known or weighed.
+
+    Kept short, for there are over a hundred of them: `kept` is {currency, parts: [[feature, value, contribution,
+    text], …]}, where only the largest have their text, as it was worded then.
+    """
 
     base: float
     margin: float
-    contributions: list[dict[str, Any]]
+    kept: dict[str, Any]
+
+    @property
+    def contributions(self) -> list[Part]:
+        """All of them in full."""
+        return parts_of(self.kept)
 
 
 def contributions(scorer: Scorer, vector: np.ndarray, *, currency: str = "EUR") -> Explanation:
@@ -545,26 +559,61 @@ def contributions(scorer: Scorer, vector: np.ndarray, *, currency: str = "EUR") 
 def contributions_of(scorer: Scorer, vectors: np.ndarray, *, currency: str = "EUR") -> list[Explanation]:
     """The same for several vectors (n, N_FEATURES): together they cost a tenth of what they cost one by one."""
     rows = scorer.contributions(np.ascontiguousarray(vectors, "f4"))
-    return [_explanation(scorer, row, vector, currency) for row, vector in zip(rows, vectors, strict=True)]
+    order = np.lexsort([np.broadcast_to(_ranks(tuple(scorer.names)), rows[:, :-1].shape), -np.abs(rows[:, :-1])])
+    return [
+        _explanation(scorer.names, row, places, Seen(vector, currency))
+        for row, places, vector in zip(rows, order.tolist(), vectors, strict=True)
+    ]
 
 
-def _explanation(scorer: Scorer, row: np.ndarray, vector: np.ndarray, currency: str) -> Explanation:
-    seen = Seen(vector, currency)
-    parts = [_contribution(seen, name, value) for name, value in zip(scorer.names, row[:-1].tolist(), strict=True)]
-    parts.sort(key=lambda part: (-abs(part["contribution"]), part["feature"]))
-    return Explanation(round(float(row[-1]), 6), round(float(row.sum(dtype="f8")), 6), parts)
+@lru_cache(maxsize=8)
+def _ranks(names: tuple[str, ...]) -> np.ndarray:
+    """Where each name stands in alphabetical order."""
+    return np.argsort(np.argsort(names))
 
 
-def _contribution(seen: Seen, name: str, value: float) -> dict[str, Any]:
-    known = name in _PLACE
-    raw = float(seen.vector[_PLACE[name]]) if known else math.nan
-    return {
-        "feature": name,
-        "value": None if math.isnan(raw) else raw,
-        "contribution": round(value, 6),
-        "code": code_of(name),
-        "text": wording.sentence(name, seen),
-    }
+def _explanation(names: Sequence[str], row: np.ndarray, order: list[int], seen: Seen) -> Explanation:
+    amounts, values = np.round(row, 6).tolist(), seen.vector.tolist()
+    parts: list[list[Any]] = []
+    for place in order:
+        name = names[place]
+        value = values[_PLACE[name]] if name in _PLACE else math.nan
+        if not amounts[place] and math.isnan(value):
+            continue  # it was not known and weighed nothing
+        parts.append([name, float(f"{value:.9g}") if math.isfinite(value) else None, amounts[place]])
+    for part in parts[:FROZEN_TEXTS]:
+        part.append(wording.sentence(part[0], seen))
+    kept = {"currency": seen.currency, "parts": parts}
+    return Explanation(amounts[-1], round(float(row.sum(dtype="f8")), 6), kept)
+
+
+def parts_of(kept: dict[str, Any]) -> list[Part]:
+    """The contributions that an explanation kept, in full; what has no text of its own is worded from what it kept."""
+    seen = _seen_again(kept)
+    return [
+        {
+            "feature": name,
+            "value": value,
+            "contribution": amount,
+            "code": code_of(name),
+            "text": text[0] if text else _worded(name, seen),
+        }
+        for name, value, amount, *text in kept["parts"]
+    ]
+
+
+def _worded(name: str, seen: Seen) -> str:
+    """A feature in words; "" for one that this software no longer has."""
+    return wording.sentence(name, seen) if name in _PLACE or code_of(name) == "ANOMALY" else ""
+
+
+def _seen_again(kept: dict[str, Any]) -> Seen:
+    """The vector as the explanation kept it; what it does not have is not known."""
+    vector = np.full(len(NAMES), np.nan, "f4")
+    for name, value, *_ in kept["parts"]:
+        if name in _PLACE and value is not None:
+            vector[_PLACE[name]] = value
+    return Seen(vector, kept["currency"])
 
 
 # --- the same for people ----------------------------------------------------------------------------------------------
@@ -682,26 +731,17 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def against(parts: Sequence[dict[str, Any]], *, limit: int = 2) -> list[str]:
+def against(kept: dict[str, Any], *, limit: int = 2) -> list[str]:
     """What a stored explanation says against fraud: short clauses, the heaviest first; [] where nothing does."""
-    groups = grouped(parts)
+    groups = grouped(parts_of(kept))
     least = LEAST_AGAINST * sum(abs(group["contribution"]) for group in groups)
-    seen = _seen_again(parts)
+    seen = _seen_again(kept)
     clauses = [
         REASSURING[group["code"]](seen)
         for group in groups
         if group["contribution"] < -least and group["code"] in REASSURING
     ]
     return [clause for clause in clauses if clause][:limit]
-
-
-def _seen_again(parts: Iterable[dict[str, Any]]) -> Seen:
-    """The vector as the explanation kept it; what it does not have is not known."""
-    vector = np.full(len(NAMES), np.nan, "f4")
-    for part in parts:
-        if part["feature"] in _PLACE and part["value"] is not None:
-            vector[_PLACE[part["feature"]]] = part["value"]
-    return Seen(vector, "")
 
 
 def public(reasons: Iterable[Reason], limit: int = PUBLIC) -> list[Reason]:

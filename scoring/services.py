@@ -288,8 +288,8 @@ def take_back(transaction_ids: Sequence[int], *, source: str) -> list[int]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM hold_resolution WHERE transaction_id = ANY(%s) AND source = %s AND final_at > clock_timestamp()"
-            " RETURNING transaction_id",
+            "DELETE FROM hold_resolution WHERE transaction_id = ANY(%s) AND source = %s"
+            " AND final_at > clock_timestamp() RETURNING transaction_id",
             [list(transaction_ids), source],
         )
         return [row[0] for row in cursor.fetchall()]

@@ -176,15 +176,12 @@ def make_alert(
 def make_explanation(alert: Alert, *parts: tuple[str, float, float]) -> AlertExplanation:
     """Frozen contributions, given as (feature, value, contribution)."""
     given = parts or [("card_count_10m", 7.0, 1.4), ("customer_age_days", 900.0, -0.3)]
-    found = [
-        {"feature": name, "value": value, "contribution": amount, "code": "", "text": f"{name} is {value:g}"}
-        for name, value, amount in given
-    ]
+    found = [[name, value, amount, f"{name} is {value:g}"] for name, value, amount in given]
     return AlertExplanation.objects.create(
         alert=alert,
         base=-3.2,
         margin=-3.2 + sum(amount for _, _, amount in given),
-        contributions=found,
+        kept={"currency": "EUR", "parts": found},
         model_version="m1",
     )
 

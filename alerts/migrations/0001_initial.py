@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 ('alert', models.OneToOneField(on_delete=django.db.models.deletion.DO_NOTHING, primary_key=True, related_name='explanation', serialize=False, to='alerts.alert')),
                 ('base', models.FloatField(help_text='The margin of a payment about which nothing is known.')),
                 ('margin', models.FloatField(help_text='base plus all contributions: the sum of the trees before calibration.')),
-                ('contributions', models.JSONField(help_text='[{feature, value, contribution, code, text}], largest first.')),
+                ('kept', transactions.fields.DocumentField(help_text='{currency, parts: [[feature, value, contribution, text], …]}, largest first.')),
                 ('model_version', models.CharField(max_length=40)),
                 ('computed_at', models.DateTimeField(default=django.utils.timezone.now)),
             ],

@@ -88,18 +88,13 @@ def test_there_is_always_a_reason():
     assert told()[0]["code"] == "NOT_JUDGED"
 
 
-def parts_of(vector, **given):
+def kept_of(vector, **given):
     """A stored explanation of the vector: `given` contributions by feature, the others nothing."""
-    return [
-        {
-            "feature": name,
-            "value": None if np.isnan(value) else float(value),
-            "contribution": given.get(name, 0.0),
-            "code": reasons.code_of(name),
-            "text": wording.sentence(name, reasons.Seen(vector, "EUR")),
-        }
+    parts = [
+        [name, float(value) if np.isfinite(value) else None, given.get(name, 0.0)]
         for name, value in zip(NAMES, vector, strict=True)
     ]
+    return {"currency": "EUR", "parts": parts}
 
 
 @pytest.mark.parametrize("value", [7.0, 0.0, 1.0, 3.37, 123.4, np.nan])
@@ -163,8 +158,8 @@ def test_features_of_one_code_are_one_factor_told_by_its_heaviest_member():
     _, matrix = batch(
         amount=634_932, amount_log=13.36, customer_mean_30d=4490, customer_seen_days=74, customer_count_10m=6
     )
-    parts = parts_of(matrix[0], amount=0.5, amount_log=0.75, customer_seen_days=-0.5, customer_count_10m=0.25)
-    told = [group for group in reasons.grouped(parts) if group["contribution"]]
+    kept = kept_of(matrix[0], amount=0.5, amount_log=0.75, customer_seen_days=-0.5, customer_count_10m=0.25)
+    told = [group for group in reasons.grouped(reasons.parts_of(kept)) if group["contribution"]]
     assert [(group["code"], group["contribution"]) for group in told] == [
         ("AMOUNT_UNUSUAL", 1.25),
         ("NEW_CUSTOMER", -0.5),
@@ -178,9 +173,9 @@ def test_at_most_two_clauses_speak_against_and_only_what_the_facts_bear_out():
     facts = {"customer_tenure": 3300, "customer_device_age": 40, "vop": 1, "customer_distance_km": 4000}
     _, matrix = batch(**facts)
     weights = {"customer_tenure": -0.3, "customer_device_age": -0.2, "vop": -0.1, "customer_distance_km": -0.9}
-    told = reasons.against(parts_of(matrix[0], **weights))
+    told = reasons.against(kept_of(matrix[0], **weights))
     assert told == ["customer for 9 years", "this customer's own device for 40 days"]
-    assert reasons.against(parts_of(matrix[0], amount=1.0, vop=-0.01)) == []
+    assert reasons.against(kept_of(matrix[0], amount=1.0, vop=-0.01)) == []
 
 
 def test_a_counted_noun_agrees_with_its_number():
@@ -199,7 +194,7 @@ def test_whatever_the_vector_holds_every_factor_has_words(value):
         assert factor.sentence(seen)
         assert factor.strength(seen) == factor.strength(seen)  # never NaN
     assert all(wording.sentence(name, seen) for name in NAMES)
-    assert reasons.against(parts_of(vector)) is not None
+    assert reasons.against(kept_of(vector)) is not None
 
 
 def test_a_sentence_is_filled_and_nothing_else_is_understood():
@@ -225,3 +220,7 @@ def test_the_models_contributions_add_up_and_are_all_there():
         (abs(part["contribution"]) for part in told.contributions), reverse=True
     )
     assert all(part["text"] and part["code"] in CODES for part in told.contributions)
+    seen = reasons.Seen(matrix[0], "EUR")
+    assert {part["feature"]: part["text"] for part in told.contributions} == {
+        name: wording.sentence(name, seen) for name in (*NAMES, "anomaly")
+    }
