@@ -7,6 +7,7 @@ or stop a lane: publishing hands over to one background thread; when Valkey is g
 Messages to a browser:
 
     {"type": "alerts", "lane": 1, "alerts": [alert, …]}           in order of seq, each alert once
+    {"type": "late", "lane": 1, "alerts": [alert, …]}             raised by a re-screening: outside that order
     {"type": "sample", "lane": 1, "decisions": 93, "seconds": 0.5, "rate": 186.0, "p50": 13.0, "p95": 26.0,
      "outcomes": {"approve": 91, …}, "shown": [row, …]}           what was decided in the last half second
     {"type": "heartbeat", "latest": {"1": 1207}, "at": "…Z"}      the last alert of each lane, every few seconds
@@ -15,6 +16,7 @@ and from one: {"type": "resume", "after": {"1": 1190}}.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
@@ -26,6 +28,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from asgiref.sync import async_to_sync
 from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 
 ALERTS = "alerts"
 SAMPLES = "decisions"
+ENDS = "desk_ends_at"  # in a session: when it ends, in seconds since 1970
 TICK = 0.5  # seconds between two samples of a lane
 SHOWN = 6  # payments shown of a sample
 PATIENCE = 2.0  # seconds that one push may take
@@ -50,7 +54,8 @@ BANDS = ((900, "critical"), (700, "high"), (500, "medium"), (0, "low"))
 LOST = (RedisError, OSError, ValueError, ChannelFull, TimeoutError)
 
 Rows = Mapping[str, tuple[str, Any]]  # columns as `services.alert_rows` builds them
-Batch = tuple[int, int | None, Rows]  # lane, the alert pushed before, alerts
+Batch = tuple[int, int | None, Rows]  # lane, the alert pushed before (LATE: these stand outside the order), alerts
+LATE = -1
 
 # What was dropped since the process started, by the name of the error.
 dropped: Counter[str] = Counter()
@@ -97,6 +102,7 @@ def shape(
     top_reason: str,
     customer_ref: str,
     amount: int,
+    amount_base: int,
     currency: str,
     channel: str,
 ) -> dict[str, Any]:
@@ -114,6 +120,7 @@ def shape(
         "reason": top_reason,
         "customer": masked(customer_ref),
         "amount": amount_text(amount, currency),
+        "amount_base": int(amount_base),
         "currency": currency,
         "channel": channel,
     }
@@ -121,7 +128,7 @@ def shape(
 
 SHOWN_COLUMNS = [
     *("lane", "seq", "raised_at", "occurred_at", "outcome", "score", "severity", "top_reason"),
-    *("customer_ref", "amount", "currency", "channel"),
+    *("customer_ref", "amount", "amount_base", "currency", "channel"),
 ]
 _READ: dict[str, Callable[[int], Any]] = {
     "raised_at": moment,
@@ -161,6 +168,12 @@ def publish(lane_id: int, columns: Rows) -> None:
         _pushes.alerts(int(lane_id), columns)
 
 
+def publish_late(lane_id: int, columns: Rows) -> None:
+    """Push alerts that a re-screening raised: they bear the seq of a decision long past, so no cursor finds them."""
+    if len(columns["id"][1]):
+        _pushes.late(int(lane_id), columns)
+
+
 def publish_sample(
     lane_id: int, facts: np.ndarray, outcomes: np.ndarray, scores: np.ndarray, latency: np.ndarray
 ) -> None:
@@ -173,10 +186,13 @@ def publish_sample(
 
 
 def alerts_raised(lane_id: int, after: int | None, columns: Rows) -> Iterator[dict[str, Any]]:
-    """The pushes of one batch, each naming the alert before it."""
+    """The pushes of one batch, each naming the alert before it; late ones name none."""
     rows = messages(columns)
     for at in range(0, len(rows), LONGEST):
         part = rows[at : at + LONGEST]
+        if after == LATE:
+            yield {"type": "alerts.late", "lane": lane_id, "alerts": part}
+            continue
         yield {"type": "alerts.raised", "lane": lane_id, "after": after, "alerts": part}
         after = part[-1]["seq"]
 
@@ -287,11 +303,20 @@ class Pushes:
             self._start()
             after = self._last.get(lane_id)
             self._last[lane_id] = int(columns["seq"][1][-1])
-            if len(self._queue) >= self.WAITING:
-                _drop("queue full")
-                return
-            self._queue.append((lane_id, after, columns))
-            self._lock.notify()
+            self._wait((lane_id, after, columns))
+
+    def late(self, lane_id: int, columns: Rows) -> None:
+        """Queue alerts that stand outside their lane's order."""
+        with self._lock:
+            self._start()
+            self._wait((lane_id, LATE, columns))
+
+    def _wait(self, batch: Batch) -> None:
+        if len(self._queue) >= self.WAITING:
+            _drop("queue full")
+            return
+        self._queue.append(batch)
+        self._lock.notify()
 
     def sample(self, lane_id: int, batch: Decided) -> None:
         """Add a batch to the lane's sample."""
@@ -353,6 +378,16 @@ class Pushes:
         return [lane_id for lane_id, sample in self._samples.items() if now >= sample.due]
 
 
+def of_session(key: str) -> str:
+    """The group of a session's sockets; the key itself would be as good as a password."""
+    return f"session.{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def end_session(key: str) -> None:
+    """Tell the sockets of a session that it was signed out. One that misses it finds out at its next check."""
+    async_to_sync(_send)(of_session(key), {"type": "session.ended"})
+
+
 async def _send(group: str, push: dict[str, Any]) -> None:
     """One push; a dead or slow Valkey costs only this push."""
     layer = get_channel_layer()
@@ -363,7 +398,7 @@ async def _send(group: str, push: dict[str, Any]) -> None:
             await layer.group_send(group, push)
     except LOST as error:
         _drop(type(error).__name__)
-        log.warning("live push dropped: %s", error, extra={"group": group, "lane": push["lane"]})
+        log.warning("live push dropped: %s", error, extra={"group": group, "lane": push.get("lane")})
 
 
 _pushes = Pushes()

@@ -245,7 +245,7 @@ def drop(asked: Approval, reason: str) -> None:
 
 
 def expire(limit: int = 200) -> int:
-    """Close requests that nobody answered in time, each in a commit of its own; how many. Their cases are free again."""
+    """Close requests that nobody answered in time, each in its own commit; how many. Their cases are free again."""
     over = Approval.objects.filter(answer="", expires_at__lte=timezone.now()).order_by("pk")
     ids = list(over.values_list("pk", flat=True)[:limit])
     return sum(_expire(each) for each in ids)

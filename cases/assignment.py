@@ -24,6 +24,7 @@ from cases.workflow import Status
 
 GIVERS = 4  # class of the advisory lock that lets one worker assign at a time
 BATCH = 200
+GIVING = ("assigned", "handed_over", "claimed", "taken_over")  # how a case came into somebody's name
 
 
 @dataclass
@@ -113,16 +114,18 @@ def _exclusions(user_ids: Any) -> dict[int, set[int]]:
 def take_back(limit: int = BATCH) -> int:
     """Free the cases that a queue gave to people who are away or gone, untouched; how many were.
 
-    What a person gave to a person stays where it is unless that one is on a noted absence.
+    What a person took, or gave to a person, stays where it is unless that one is on a noted absence.
     """
     untouched = Case.objects.filter(status=Status.NEW, assignee__isnull=False)
     holders = set(untouched.order_by().values_list("assignee", flat=True).distinct())
     away = absence.away(holders)
     gone = holders - online.among(holders)
-    given = CaseEvent.objects.filter(case=OuterRef("pk"), kind="assigned").order_by("-pk")
-    left = untouched.filter(assignee__in=gone | set(away)).annotate(giver=Subquery(given.values("actor")[:1]))
+    last = CaseEvent.objects.filter(case=OuterRef("pk"), kind__in=GIVING).order_by("-pk")
+    left = untouched.filter(assignee__in=gone | set(away))
+    left = left.annotate(how=Subquery(last.values("kind")[:1]), giver=Subquery(last.values("actor")[:1]))
     cases = left.select_for_update(skip_locked=True, of=("self",)).select_related("assignee").order_by("pk")[:limit]
-    return sum(_free(case, away) for case in cases if case.assignee_id in away or case.giver is None)
+    by_queue = [case for case in cases if (case.how, case.giver) == ("assigned", None)]
+    return sum(_free(case, away) for case in cases if case.assignee_id in away or case in by_queue)
 
 
 def _free(case: Case, away: dict[int, Any]) -> bool:

@@ -179,11 +179,11 @@ def drawn(hours: Sequence[Hour]) -> Flow:
     grid, top = charts.grid_to(max((max(hour.opened, hour.closed) for hour in hours), default=0))
     pitch = 100 / max(len(hours) - 1, 1)
     names = [timezone.localtime(hour.at).strftime("%H:%M") for hour in hours]
-    paths = [
+    opened, closed = (
         "M" + " L".join(f"{i * pitch:.2f} {100 - 100 * value / top:.1f}" for i, value in enumerate(values))
         for values in ([hour.opened for hour in hours], [hour.closed for hour in hours])
-    ]
-    return Flow(grid, charts.ticks(names, 4, pitch, 0.0), *paths)
+    )
+    return Flow(grid, charts.ticks(names, 4, pitch, 0.0), opened, closed)
 
 
 def people(queues: Sequence[Queue]) -> list[Colleague]:
@@ -214,8 +214,8 @@ def _loads(users: Iterable[int], now: datetime) -> QuerySet[Any]:
 
 
 def _colleague(user: Any, is_online: bool, away_until: datetime | None, counts: dict[str, Any]) -> Colleague:
-    numbers = (counts.get(name, 0) for name in ("in_hand", "given", "late"))
-    return Colleague(user, is_online, away_until, *numbers, next_due=counts.get("next_due"))
+    in_hand, given, late = (counts.get(name, 0) for name in ("in_hand", "given", "late"))
+    return Colleague(user, is_online, away_until, in_hand, given, late, counts.get("next_due"))
 
 
 def cell(queue: Queue | None, age: int | None, queues: Sequence[Queue], holder: int | None = None) -> QuerySet[Case]:
@@ -226,4 +226,3 @@ def cell(queue: Queue | None, age: int | None, queues: Sequence[Queue], holder: 
     if holder is not None:
         cases = cases.filter(assignee=holder)
     return by_urgency(cases.select_related("queue", "assignee", "lane"))
-

@@ -87,7 +87,7 @@ class Plan:
     act: str
     by: int
     ids: list[int]
-    address: str = ""
+    back: str = ""  # the query of the list it was asked for
     more: bool = False  # there were more than can be taken at once
     token: str = field(default_factory=lambda: token_urlsafe(16))
     done: list[int] = field(default_factory=list)
@@ -105,10 +105,10 @@ class Plan:
         return self
 
 
-def plan(act: str, *, by: Any, ids: Iterable[int] = (), address: Address | None = None) -> Plan:
+def plan(act: str, *, by: Any, ids: Iterable[int] = (), address: Address | None = None, back: str = "") -> Plan:
     """A plan for these cases, or for all that an address shows (the most urgent ones, up to the act's bound).
 
-    Raises RefusedBulk.
+    `back` is the list from which it was asked for. Raises RefusedBulk.
     """
     if act not in ACTS or ACTS[act] not in acts_for(by):
         raise RefusedBulk("Your role does not allow this for many cases at once.")
@@ -119,7 +119,7 @@ def plan(act: str, *, by: Any, ids: Iterable[int] = (), address: Address | None 
         raise RefusedBulk("No case is selected.")
     if address is None and len(chosen) > most:
         raise RefusedBulk(f"At most {most:,} cases at once.")
-    return Plan(act, by.pk, chosen[:most], address.plain.url() if address else "", len(chosen) > most).keep()
+    return Plan(act, by.pk, chosen[:most], back, len(chosen) > most).keep()
 
 
 def recall(token: str, by: Any) -> Plan:
@@ -128,6 +128,11 @@ def recall(token: str, by: Any) -> Plan:
     if kept is None or kept["by"] != by.pk:
         raise NoSuchPlan
     return Plan(**kept)
+
+
+def has_begun(token: str) -> bool:
+    """Whether somebody has sent the confirmation off."""
+    return cache.get(f"{_key(token)}:begun") is not None
 
 
 def _key(token: str) -> str:
@@ -179,7 +184,7 @@ def _why_not(case: Case, by: Any, act: Act) -> str:
         return "closed"
     if case.status == Status.PENDING_APPROVAL:
         return "waiting for approval"
-    leads = act.name in ("assign", "move") and by.has_perm("cases.lead_queue")
+    leads = act.name == "assign" and by.has_perm("cases.lead_queue")
     if _in_other_hands(case, by) and not leads:
         return f"in use by {case.assignee.get_full_name() or case.assignee}"
     return ""
@@ -289,21 +294,17 @@ DOES: dict[str, Callable[[int, Order, Any], Any]] = {
 
 
 def _ask(plan: Plan, order: Order, by: Any) -> None:
-    """Ask a second person to close them; what cannot be asked for is left out here, with its cause."""
-    for case in Case.objects.filter(pk__in=plan.ids).select_related("assignee"):
-        cause = _why_not(case, by, plan.what)
-        if cause:
-            plan.skipped.append((case.pk, cause.capitalize() + "."))
-        else:
-            plan.done.append(case.pk)
-    if plan.done:
-        approvals.ask_bulk(
-            plan.done,
-            by=by,
-            disposition=Disposition.LEGITIMATE,
-            close_reason=order.close_reason,
-            rationale=order.reason.strip(),
-        )
+    """Ask a second person to close them; what cannot be asked for is told with its cause."""
+    asked = approvals.ask_bulk(
+        plan.ids,
+        by=by,
+        disposition=Disposition.LEGITIMATE,
+        close_reason=order.close_reason,
+        rationale=order.reason.strip(),
+    )
+    plan.done = [case_id for each in asked for case_id in each.request["cases"]]
+    causes = {int(case_id): cause for each in asked for case_id, cause in each.request.get("skipped", {}).items()}
+    plan.skipped = [(case_id, causes.get(case_id, "gone")) for case_id in plan.ids if case_id not in set(plan.done)]
 
 
 DO_ALL: dict[str, Callable[[Plan, Order, Any], None]] = {"legitimate": _ask}

@@ -181,7 +181,7 @@ def in_words(working_hours: list[list[Any]], time_zone: str) -> str:
     return ", ".join([*in_lines(working_hours).splitlines(), time_zone]) if working_hours else "around the clock"
 
 
-# --- as people write it ------------------------------------------------------------------------------------------------
+# --- as people write it -----------------------------------------------------------------------------------------------
 
 SHORT = {name[:3].lower(): number for number, name in enumerate(WEEKDAYS)}
 LINE = re.compile(
@@ -190,7 +190,7 @@ LINE = re.compile(
 
 
 def from_lines(text: str) -> list[list[Any]]:
-    """Working hours as people write them, one line for some days: "Mon–Fri 08:00–12:00, 13:00–18:00". Raises BadHours."""
+    """Working hours as people write them, one line for some days: "Mon–Fri 08:00–18:00". Raises BadHours."""
     return [entry for line in text.splitlines() if line.strip() for entry in _from_line(line.strip())]
 
 

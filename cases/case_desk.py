@@ -5,7 +5,6 @@ The parts of other modules give their share of the page's context: `close_form`,
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -20,20 +19,14 @@ from redis.exceptions import RedisError
 from alerts.models import Alert
 from cases import dossier, entity_desk, factsheet, places, presence, record_desk, services, sightings
 from cases.changes import compared, for_page, since
-from cases.close_form import close_form
+from cases.close_form import check_groups, close_form
 from cases.evaluated import definition, evaluated, rule_version
 from cases.history import StaleCase
 from cases.models import Case, CaseAlert, Queue
 from cases.querysets import sees_everything
+from cases.rights import rights
 from cases.timeline import SHOWS, timeline
-from cases.workflow import CLAIMABLE, CaseError, Status
-
-SNOOZES = (
-    ("1 h", timedelta(hours=1)),
-    ("4 h", timedelta(hours=4)),
-    ("1 d", timedelta(days=1)),
-    ("3 d", timedelta(days=3)),
-)
+from cases.workflow import CaseError, Status
 
 
 @require_GET
@@ -55,7 +48,7 @@ def case(request: HttpRequest, case_id: int) -> HttpResponse:
 def readable(request: HttpRequest, case_id: int) -> Case:
     """The case, if the person may read it; else it does not exist. `my_queues`: those the person is a member of."""
     mine = Queue.members.through.objects.filter(user=request.user.pk).values("queue_id")
-    cases = Case.objects.select_related("queue", "assignee", "lane", "close_reason", "closed_by")
+    cases = Case.objects.select_related("queue__escalates_to", "assignee", "lane", "close_reason", "closed_by")
     found = cases.annotate(my_queues=ArraySubquery(mine)).filter(pk=case_id).first()
     if found is None:
         raise Http404
@@ -76,8 +69,7 @@ def case_page(
     status: int = 200,
 ) -> HttpResponse:
     """The whole page of a case, with what a refused act said and what the person wrote."""
-    chosen = dossier.in_full(case, _named(request))
-    alerts = [chosen] if chosen and case.alert_count == 1 else dossier.flagged(case)
+    alerts, chosen = dossier.opened(case, _named(request))
     others = dossier.beyond(case, alerts)
     show = request.GET.get("show", "")
     entries, older = timeline(case, queues=case.my_queues, show=show)
@@ -94,13 +86,14 @@ def case_page(
         "conflict": compared(refusal.missed, case.alert_count) if isinstance(refusal, StaleCase) else [],
         "at_risk": dossier.at_risk(case, dossier.sums(alerts, others)),
         "watchers": presence.look(case.pk, request.user),
-        **_rights(request, case),
+        **rights(request, case),
         **(_why(case, alerts, others, chosen) if chosen else {}),
         **record_desk.case_context(request, case, form=form, refusal=refusal),
         **entity_desk.case_context(request, case),
     }
     if context["may_close"] and context["is_mine"]:
-        context["closing"] = close_form(request, alerts, form, refusal, others)
+        context["closing"] = close_form(request, case, alerts, form, refusal, others, chosen, context["checks"])
+    context["check_groups"] = check_groups(context["checks"])
     _tell_sighting(request, case)
     return admin.site.render(request, "cases/case.html", context, title=case.number, status=status)
 
@@ -140,33 +133,6 @@ def _tell_sighting(request: HttpRequest, case: Case) -> None:
         is_new = True
     if is_new:
         sightings.saw(request, "case_viewed", case=case)
-
-
-def _rights(request: HttpRequest, case: Case) -> dict[str, Any]:
-    """Who has the case, and what this person may do with it now."""
-    user, now = request.user, timezone.now()
-    member = getattr(case, "is_member", False)
-    in_hand = case.status in (Status.IN_REVIEW, Status.PENDING_APPROVAL) and case.assignee_id is not None
-    alive = in_hand and case.lease_until is not None and case.lease_until > now
-    leads = member and user.has_perm("cases.lead_queue")
-    works = member and user.has_perm("cases.work_case")
-    return {
-        "is_mine": alive and case.assignee_id == user.pk,
-        "is_others": alive and case.assignee_id != user.pk,
-        "has_lapsed": in_hand and not alive and case.assignee_id == user.pk,
-        "lease_seconds": max(0, int((case.lease_until - now).total_seconds())) if alive and case.lease_until else 0,
-        "lease_whole": case.queue.lease_minutes * 60,
-        "may_work": works,
-        "may_claim": works
-        and not alive
-        and (case.status in CLAIMABLE or in_hand)
-        and (leads or case.status != Status.ESCALATED),
-        "may_take_over": leads and alive and case.assignee_id != user.pk,
-        "may_close": member and user.has_perm("cases.close_case"),
-        "is_closed": case.status == Status.CLOSED,
-        "snoozes": [(words, int(span.total_seconds() // 60)) for words, span in SNOOZES],
-        "auto_next": request.session.get("auto_next", True),
-    }
 
 
 @require_GET

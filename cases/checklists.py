@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
 from django.db.transaction import atomic
+from redis.exceptions import RedisError
 
+from alerts.desk import remembered
 from cases.history import admit, check_holder, locked, write
 from cases.models import Case, CaseCheck, CheckItem
 from cases.workflow import CaseError
@@ -29,16 +32,14 @@ class Step:
 
 def items() -> list[CheckItem]:
     """Every active item, those of every case first, then by fraud type and position."""
-    found = cache.get("checklist")
-    if found is None:
-        found = list(CheckItem.objects.filter(is_active=True))
-        cache.set("checklist", found, KEPT)
+    found: list[CheckItem] = remembered("checklist", KEPT, lambda: list(CheckItem.objects.filter(is_active=True)))
     return found
 
 
 def forget() -> None:
     """The items changed: read them anew."""
-    cache.delete("checklist")
+    with suppress(RedisError, OSError):  # then nothing was remembered either
+        cache.delete("checklist")
 
 
 def steps(case: Case) -> list[Step]:

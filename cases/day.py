@@ -22,9 +22,19 @@ SHIFT = timedelta(hours=8)
 PERIOD = timedelta(days=7)
 MOST_SHOWN = 50
 MOST_MEASURED = 500  # newest own closes that handling times are taken from
-TAKES = frozenset({"claimed", "taken_over", "reopened"})
+TAKES = frozenset({"claimed", "taken_over", "reopened", "close_undone"})
 LEAVES = frozenset(
-    {"released", "lease_expired", "closed", "escalated", "waiting", "pending_approval", "assigned", "moved"}
+    {
+        "released",
+        "lease_expired",
+        "closed",
+        "escalated",
+        "waiting",
+        "pending_approval",
+        "assigned",
+        "moved",
+        "handed_over",
+    }
 )
 
 

@@ -14,11 +14,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import BooleanField, Exists, F, JSONField, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models import Case as Choice
+from django.db.models.functions import JSONObject
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from alerts.live import amount_text
-from alerts.models import Alert
+from alerts.models import Alert, AlertExplanation
 from cases import lights
 from cases.models import Case, CaseAlert
 from cases.workflow import LABEL, RESOLUTION
@@ -27,10 +30,12 @@ from scoring.models import DEGRADED, SCREENINGS, Decision
 from scoring.registry import to_score
 from scoring.screening import histories
 from transactions.codes import CURRENCY, OUTCOME
+from transactions.models import Transaction, TransactionDetail
 
 MOST_ALERTS = 50  # on one page of a case's alerts; the others are summed
 SHORT_LIST = 5  # other alerts named beside the reasons
 TOP_FACTORS = 7
+TOLD = ("base", "margin", "kept", "model_version")  # of an explanation
 TOUCHING = 90  # points of score: figures nearer to each other would touch on the narrowest gauge
 BAR, ZERO = 110, 30  # a bar's length and where its zero stands, in units of the drawing (0 0 140 10)
 
@@ -134,26 +139,64 @@ def flagged(case: Case, before: int = 0) -> list[Flagged]:
     return [Flagged(row, row.alert) for row in rows[:MOST_ALERTS]]
 
 
-def in_full(case: Case, alert_id: int | None = None) -> Flagged | None:
-    """One alert of the case with its reasons, its document and its explanation: the named one, else the worst.
+def opened(case: Case, alert_id: int | None = None) -> tuple[list[Flagged], Flagged | None]:
+    """The newest alerts of the case, and one of them in full: the named one, else the worst.
 
-    Whoever has hundreds of alerts is shown the documents and contributions of this one only.
+    One statement, for only that one's document and contributions are read; two where the page does not reach it.
     """
+    rows = [_with_all(row) for row in _with_chosen(case, alert_id)[:MOST_ALERTS]]
+    alerts = [Flagged(row, row.alert) for row in rows]
+    chosen = next((each for each in alerts if each.row.is_chosen), None) or in_full(case, alert_id)
+    return alerts, _reasoned(chosen) if chosen else None
+
+
+def in_full(case: Case, alert_id: int | None = None) -> Flagged | None:
+    """One alert of the case with its reasons, document and explanation: the named one, else the worst."""
+    rows = _with_chosen(case, alert_id)
+    row = rows.filter(is_chosen=True).first() or (_with_chosen(case, None).filter(is_chosen=True).first())
+    return _reasoned(Flagged(_with_all(row), row.alert)) if row else None
+
+
+def _with_chosen(case: Case, alert_id: int | None) -> QuerySet[CaseAlert]:
+    """The rows with `is_chosen`; of the chosen one also its explanation, document, and whether it was judged again."""
+    worst = CaseAlert.objects.filter(case=case).order_by("-alert__score", "-alert__amount_base", "-pk")
+    wanted = Value(alert_id) if alert_id else Subquery(worst.values("pk")[:1])
+    explanation = AlertExplanation.objects.filter(pk=OuterRef("pk")).values(told=JSONObject(**{n: n for n in TOLD}))
+    document = TransactionDetail.objects.filter(pk=OuterRef("pk")).values(told=JSONObject(document="document"))
     later = Decision.objects.filter(
         pk__gt=OuterRef("alert__decision_id"), pk__lt=(OuterRef("alert_id") + 1) * SCREENINGS
     )
-    rows = rows_of(case).select_related("alert__transaction__detail", "alert__explanation")
-    rows = rows.annotate(was_judged_again=Exists(later)).order_by("-alert__score", "-alert__amount_base", "-pk")
-    row = (rows.filter(pk=alert_id).first() if alert_id else None) or rows.first()
-    return _in_full(row) if row else None
+    return (
+        rows_of(case)
+        .annotate(is_chosen=Exact(F("pk"), wanted))
+        .annotate(
+            told=_of_chosen(Subquery(explanation), JSONField()),
+            sent=_of_chosen(Subquery(document), JSONField()),
+            was_judged_again=_of_chosen(Exists(later), BooleanField()),
+        )
+    )
 
 
-def _in_full(row: CaseAlert) -> Flagged:
-    shown = Flagged(row, row.alert)
-    shown.rules = rule_hits(row.alert)
-    shown.listed = [_listed(each) for each in row.alert.reasons if each.get("source") == "list"]
+def _of_chosen(then: Any, field: Any) -> Choice:
+    return Choice(When(is_chosen=True, then=then), output_field=field)
+
+
+def _with_all(row: CaseAlert) -> CaseAlert:
+    """The row with what came along of the chosen one, in its place; of the others there is none."""
+    alert: Any = row.alert
+    told, sent = row.told, row.sent
+    explanation = AlertExplanation(alert=alert, **told) if told else None
+    detail = TransactionDetail(transaction=alert.transaction, **sent) if sent else None
+    Alert.explanation.related.set_cached_value(alert, explanation)
+    Transaction.detail.related.set_cached_value(alert.transaction, detail)
+    return row
+
+
+def _reasoned(shown: Flagged) -> Flagged:
+    shown.rules = rule_hits(shown.alert)
+    shown.listed = [_listed(each) for each in shown.alert.reasons if each.get("source") == "list"]
     if shown.explained:
-        shown.factors, shown.features, shown.factors_sum = factors(row.alert)
+        shown.factors, shown.features, shown.factors_sum = factors(shown.alert)
     return shown
 
 
@@ -336,6 +379,7 @@ class Gauge:
     bands: list[dict[str, Any]]
     marks: list[dict[str, Any]]
     words: str
+    steps: str
 
 
 def gauge(each: Flagged) -> Gauge | None:
@@ -363,7 +407,8 @@ def gauge(each: Flagged) -> Gauge | None:
         for edge in _apart(edges[:4], edges[place])
     ]
     words = f"{names[place]} band, from {edges[place]}" if place else "below every threshold"
-    return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words)
+    steps_said = " / ".join(map(str, edges[1:4]))
+    return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words, steps_said)
 
 
 def _apart(edges: list[int], first: int) -> list[int]:

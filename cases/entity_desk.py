@@ -18,12 +18,13 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import entities, graph, record_desk, sightings
+from cases import entities, graph, notes, sightings
 from cases.entities import KINDS, MASKED, NAMES, Entity, Name
 from cases.factsheet import masked
+from cases.history import NotAllowed
 from cases.models import Case
 from cases.querysets import for_member
-from cases.workflow import Status
+from cases.workflow import CaseError, Status
 from transactions.codes import CHANNEL, CURRENCY, OUTCOME, TYPE
 from transactions.models import Lane
 
@@ -36,7 +37,7 @@ HALF = 2**63
 
 def case_context(request: HttpRequest, case: Case) -> dict[str, Any]:
     """The case page's share about entities; costs no query. The panels and the graph are asked for when opened."""
-    return {"graph_tab": True, "may_unmask": request.user.has_perm("cases.unmask")}
+    return {"graph_tab": True}
 
 
 @require_GET
@@ -94,6 +95,20 @@ def entity_unmask(request: HttpRequest, kind: str, key: str) -> HttpResponse:
     return redirect(back)
 
 
+@require_POST
+def entity_note(request: HttpRequest, kind: str, key: str) -> HttpResponse:
+    """Write a note that all cases of the entity show."""
+    found = _entity(request, kind, key)
+    try:
+        notes.add_entity_note(*found.pair, request.POST.get("text", ""), by=request.user)
+    except CaseError as error:
+        kept = "" if isinstance(error, notes.RefusedText) else request.POST.get("text", "")
+        context = _context(request, found, None) | {"note_refusal": error, "note_text": kept}
+        status = 403 if isinstance(error, NotAllowed) else 422
+        return admin.site.render(request, "cases/entity.html", context, title=found.title, status=status)
+    return redirect(f"{_address(found)}#notes")
+
+
 def _entity(request: HttpRequest, kind: str, key: str) -> Entity:
     """The entity that the address names, in a lane this person may see. Raises Http404, PermissionDenied."""
     if kind not in KINDS or len(key) > LONGEST_KEY or not key.removeprefix("-").isdecimal() or not key.isascii():
@@ -139,6 +154,7 @@ def _context(request: HttpRequest, found: Entity, case: Case | None) -> dict[str
         "entity": found,
         "case": case,
         "lane": Lane.objects.get(pk=found.lane),
+        "lane_text": str(found.lane),
         "value": name.shown(found.pair in shown) or "erased",
         "name": name,
         "known": known,
@@ -146,6 +162,7 @@ def _context(request: HttpRequest, found: Entity, case: Case | None) -> dict[str
         "recent": [_payment(row) for row in known.recent],
         "open_cases": [each for each in cases if each.case.status != Status.CLOSED],
         "earlier": [each for each in cases if each.case.status == Status.CLOSED],
+        "readable_cases": {each.case.pk for each in cases if each.may_read},
         "outcomes": _outcomes(cases),
         "entries": entities.listed(found, name.full if found.kind == "ip" else ""),
         "linked": [(NAMES[kind], [_neighbour(row, told, shown) for row in rows]) for kind, rows in by_kind.items()],
@@ -154,14 +171,9 @@ def _context(request: HttpRequest, found: Entity, case: Case | None) -> dict[str
         "unmasked_until": shown.get(found.pair),
         "may_unmask": found.kind in MASKED and request.user.has_perm("cases.unmask") and bool(name.full),
         "columns": _columns(found.kind),
-        **record_context(request, found),
+        "notes": notes.of_entity(*found.pair),
+        "may_note": found.kind in notes.ABOUT and request.user.has_perm("cases.work_case"),
     }
-
-
-def record_context(request: HttpRequest, found: Entity) -> dict[str, Any]:
-    """The notes' share of the page: `record_desk` has them."""
-    share = getattr(record_desk, "entity_context", None)
-    return share(request, found.kind, found.key) if share else {}
 
 
 def _columns(kind: str) -> list[tuple[str, str]]:

@@ -113,6 +113,22 @@ class Graph:
         if left in self.nodes and right in self.nodes and left != right and (known is None or payment < known.payment):
             self.edges[left, right] = Edge(left, right, payment, since)
 
+    @property
+    def rows(self) -> list[Row]:
+        """The edges as the table tells them."""
+        edges = self.edges.values()
+        return [Row(self.nodes[each.left], each.relation, self.nodes[each.right], each.since) for each in edges]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An edge with its two ends, for a table."""
+
+    one: Node
+    relation: str
+    other: Node
+    since: datetime | None
+
 
 def _rank(pair: Pair) -> int:
     return ("customer", "card", *KINDS).index(pair[0])
@@ -292,7 +308,7 @@ def _mark_cases(graph: Graph, user: Any) -> None:
             node.marks.append(f"open{number or ' case'}")
         else:
             node.is_fraud = True
-            node.marks.append(f"confirmed fraud{number}")
+            node.marks = [mark for mark in node.marks if "confirmed" not in mark] + [f"confirmed fraud{number}"]
 
 
 # --- as data ----------------------------------------------------------------------------------------------------------

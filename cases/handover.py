@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from cases.models import Case, Queue
 from cases.notes import refuse_card_numbers
 from cases.querysets import by_urgency
 from cases.services import into_queue
+from cases.tags import change_tags
 from cases.workflow import CaseError, Status
 
 MOST = 500  # cases that one person can have and hand over
@@ -102,21 +104,46 @@ def _cause_to_keep(case: Case, to: Any, queues: set[int]) -> str:
     return "It was escalated; a lead has to take it." if escalated and not may_take_escalated(case.queue, to) else ""
 
 
-def _give(case: Case, to: Any, by: Any, note: str) -> Case:
+def _give(case: Case, to: Any, by: Any, note: str, kind: str = "handed_over") -> Case:
     """Theirs, but not in hand: opening it claims it."""
-    data = {"from": _name(by), "to": _name(to), "user": to.pk}
+    data = {"from": _name(case.assignee) if case.assignee else "", "to": _name(to), "user": to.pk}
     if case.status == Status.IN_REVIEW:
-        move(case, resting(case), "handed_over", by=by, note=note, data=data)
+        move(case, resting(case), kind, by=by, note=note, data=data)
     else:
-        write(case, "handed_over", by=by, note=note, data=data)
+        write(case, kind, by=by, after=_name(to)[:40], note=note, data=data)
     case.assignee = to
     case.claimed_at = case.lease_until = None
     case.save()
     return case
 
 
+@atomic
+def assign(case_id: int, to: Any, *, by: Any, note: str = "") -> Case:
+    """Give an open case to somebody: it is theirs, but not in hand until they claim it. To whom it is, stays so.
+
+    Taking a free one for oneself needs the right to work; giving to others, or from others, the right to lead.
+    """
+    case = locked(case_id)
+    for_oneself = to.pk == by.pk and case.assignee_id in (None, by.pk)
+    admit(case, by, "work_case" if for_oneself else "lead_queue")
+    if case.assignee_id == to.pk:
+        return case
+    if case.status in (Status.CLOSED, Status.PENDING_APPROVAL):
+        raise CaseError("Only a case that is being worked can be given to somebody.")
+    cause = _cause_to_keep(case, to, set(Queue.objects.filter(members=to).values_list("pk", flat=True)))
+    if cause or not to.has_perm("cases.work_case"):
+        raise NotAllowed(cause or f"{_name(to)} does not work cases.")
+    refuse_card_numbers(note)
+    return _give(case, to, by, note, kind="assigned")
+
+
+def tag(case_id: int, *, by: Any, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Case:
+    """Put tags on a case and take others off."""
+    return change_tags(case_id, by=by, add=add, remove=remove)
+
+
 def move_to_queue(case_id: int, queue: Queue, *, by: Any, note: str) -> Case:
-    """A lead lays an open case into another queue of the lane; it is nobody's there. Raises AnotherIsOpen, CaseError."""
+    """A lead lays an open case into another queue of the lane; it is nobody's there. Raises AnotherIsOpen."""
     try:
         with atomic():
             case = locked(case_id)

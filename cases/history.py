@@ -42,7 +42,6 @@ class StaleCase(CaseError):
     def __init__(self, case: Case, seen: int):
         super().__init__("This case changed since you opened it. Nothing was overwritten.")
         self.case = case
-        self.yours: list[tuple[str, str, str]] = []  # what the person wanted, beside what stands: (field, theirs, yours)
         self.missed = list(case.events.filter(data__version__gt=seen).select_related("actor"))
 
 

@@ -29,6 +29,7 @@ MOST_LISTED = 200
 BATCH = 50_000  # numbers of labels looked at in one statement
 AGAIN = 10_000  # numbers looked at once more: labels draw theirs before they are committed
 ROUNDS = 20
+CASES = 200  # looked at in one statement
 _PLACE = "cases.late_labels.after"
 _GENUINE = frozenset({Disposition.LEGITIMATE, Disposition.LEGITIMATE_USEFUL})
 
@@ -40,7 +41,7 @@ SELECT c.id, l.id, l.transaction_id, l.verdict, l.source, l.fraud_type, l.known_
   JOIN LATERAL (SELECT DISTINCT ON (o.source) o.* FROM label o WHERE o.transaction_id = a.alert_id
                  AND o.source = ANY(%(sources)s) ORDER BY o.source, o.id DESC) l ON l.recorded_at > c.closed_at
   JOIN transaction p ON p.id = a.alert_id
- WHERE c.status = 'closed' AND c.id = ANY(%(cases)s) ORDER BY l.id LIMIT 500"""
+ WHERE c.status = 'closed' AND c.id = ANY(%(cases)s) ORDER BY l.id LIMIT 5000"""
 _TOUCHED = """
 SELECT DISTINCT a.case_id FROM label l JOIN case_alert a ON a.alert_id = l.transaction_id
   JOIN "case" c ON c.id = a.case_id AND c.status = 'closed' AND l.recorded_at > c.closed_at
@@ -104,8 +105,11 @@ def mark_contradictions() -> int:
 
 def mark_of(case_ids: Iterable[int]) -> int:
     """Mark those of the closed cases that a later label contradicts; how many were marked now."""
-    found = _contradictions(list(case_ids))
-    return sum(_mark(case_id, labels) for case_id, labels in sorted(found.items()))
+    ids, marked = sorted(case_ids), 0
+    for first in range(0, len(ids), CASES):
+        found = _contradictions(ids[first : first + CASES])
+        marked += sum(_mark(case_id, labels) for case_id, labels in sorted(found.items()))
+    return marked
 
 
 @atomic

@@ -18,7 +18,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from cases import absence, board, day, quality, routing
+from alerts.desk import remembered
+from cases import absence, board, day, quality, rebalancing, routing
 from cases.history import NotAllowed
 from cases.lead_forms import AbsenceForm, RouteForm
 from cases.models import QualityReview, Queue, Route
@@ -29,6 +30,7 @@ from transactions.models import Lane
 
 MOST_SKIPPED = 5  # causes that a message names
 MOST_TOLD = 12  # alerts that a review lists
+STALE = 20  # seconds that the number beside Quality may be old
 
 
 # --- the board --------------------------------------------------------------------------------------------------------
@@ -98,12 +100,10 @@ def _query(place: dict[str, Any]) -> str:
 @require_POST
 def rebalance(request: HttpRequest) -> HttpResponse:
     """Give the chosen cases to a person or a queue; says how many went, and which did not and why."""
-    from cases.rebalancing import rebalance as move
-
     form = request.POST
     ids = [int(text) for text in form.getlist("case") if text.isdigit() and len(text) < 19]
     try:
-        moved = move(ids, form.get("to", ""), by=request.user, note=form.get("note", "").strip()[:500])
+        moved = rebalancing.rebalance(ids, form.get("to", ""), by=request.user, note=form.get("note", "").strip()[:500])
     except CaseError as error:
         messages.error(request, str(error))
     else:
@@ -119,7 +119,7 @@ def _place_of(form: Any, request: HttpRequest) -> dict[str, Any]:
     return _place(request, list(queues_of(request.user)))
 
 
-def _tell(request: HttpRequest, moved: Any) -> None:
+def _tell(request: HttpRequest, moved: rebalancing.Moved) -> None:
     if moved.done:
         messages.success(request, f"{moved.done} case{'s' if moved.done > 1 else ''} went to {moved.to}.")
     if moved.skipped:
@@ -156,10 +156,12 @@ def quality_page(request: HttpRequest) -> HttpResponse:
 
 
 def pending_count(request: HttpRequest) -> int | None:
-    """How many reviews wait for the person, for the rail; counted up to a bound."""
-    if not request.user.has_perm("cases.review_quality"):
+    """How many reviews wait for the person, for the rail; counted up to a bound, and not on every page."""
+    user = request.user
+    if not user.has_perm("cases.review_quality"):
         return None
-    return quality.pending(request.user).order_by()[: quality.MOST_PENDING].count() or None
+    waiting = quality.pending(user).order_by()[: quality.MOST_PENDING]
+    return remembered(f"quality:pending:{user.pk}", STALE, waiting.count) or None
 
 
 @require_http_methods(["GET", "POST"])
@@ -299,6 +301,8 @@ def routes(request: HttpRequest) -> HttpResponse:
     "Try" shows what would become of the same alerts without saving anything.
     """
     lane = _lane(request)
+    if lane is None:
+        return admin.site.render(request, "cases/lead/routes.html", title="Routing")
     chosen = _route(request)
     may_change = request.user.has_perm("cases.change_route")
     if request.method == "POST" and not may_change:
@@ -318,7 +322,7 @@ def _routes_context(request: HttpRequest, lane: Lane, form: RouteForm | None, ma
     alerts = routing.last_alerts(lane.pk)
     queues = list(Queue.objects.filter(lane=lane).order_by("name"))
     saved = list(Route.objects.filter(lane=lane).select_related("queue").order_by("position", "pk"))
-    now, then = routing.standing(lane, alerts) if queues else None, None
+    now, then = routing.standing(lane, alerts), None
     if form is not None and form.is_bound and form.is_valid() and queues:
         now, then = routing.tried(form.instance, alerts)
     return {
@@ -339,12 +343,10 @@ def _is_editing(request: HttpRequest) -> bool:
     return request.method == "POST" or "route" in request.GET or "new" in request.GET
 
 
-def _lane(request: HttpRequest) -> Lane:
+def _lane(request: HttpRequest) -> Lane | None:
     named = request.GET.get("lane", "")
     lanes = list(Lane.objects.order_by("name"))
-    if not lanes:
-        raise Http404
-    return next((lane for lane in lanes if lane.name == named), lanes[0])
+    return next((lane for lane in lanes if lane.name == named), lanes[0] if lanes else None)
 
 
 def _route(request: HttpRequest) -> Route | None:

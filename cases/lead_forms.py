@@ -6,13 +6,12 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
-from django.contrib.admin.widgets import FilteredSelectMultiple
 from django.contrib.auth import get_user_model
 
 from cases import calendar, quality, routing
 from cases.models import Queue, Route
 from cases.querysets import open_ones
-from transactions.codes import CHANNEL, CURRENCY
+from transactions.codes import CHANNEL
 
 LEVELS = ("1", "2", "3", "4")
 LONGEST_SLA = 90 * 24 * 60
@@ -80,7 +79,7 @@ class RouteForm(forms.ModelForm):
         """What the fields say together; an empty field is no condition."""
         names = [*routing.LISTS, *routing.NUMBERS]
         upper = {"countries", "currencies", "reason_codes"}
-        found = {name: given.get(name) for name in names if given.get(name) not in (None, "", [])}
+        found: dict[str, Any] = {name: given[name] for name in names if given.get(name) not in (None, "", [])}
         return {name: [each.upper() for each in value] if name in upper else value for name, value in found.items()}
 
 
@@ -107,7 +106,7 @@ class QueueForm(forms.ModelForm):
         choices=_named(CHANNEL),
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="Alerts of these channels come here where no route says otherwise; none: all that others do not name.",
+        help_text="Alerts of these channels come here unless a route says otherwise; none: those no queue names.",
     )
     working_hours = HoursField(required=False, help_text="One line for some days. Empty: around the clock.")
     time_zone = forms.ChoiceField(choices=[(name, name) for name in sorted(available_timezones())], initial="UTC")
@@ -126,15 +125,13 @@ class QueueForm(forms.ModelForm):
     sla_2 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P2 due after (working minutes)")
     sla_3 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P3 due after (working minutes)")
     sla_4 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P4 due after (working minutes)")
-    members = forms.ModelMultipleChoiceField(
-        queryset=get_user_model().objects.filter(is_active=True).order_by("username"),
-        required=False,
-        widget=FilteredSelectMultiple("members", is_stacked=False),
-    )
-
     class Meta:
         model = Queue
-        exclude = ["sla"]  # four fields of its own
+        fields = [  # the minutes to due have fields of their own
+            *("name", "slug", "lane", "grouping", "channels", "weight", "lease_minutes", "members", "working_hours"),
+            *("time_zone", "escalates_to", "auto_assign", "load_limit", "four_eyes_from"),
+            *("quality_share", "quality_always"),
+        ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -146,8 +143,8 @@ class QueueForm(forms.ModelForm):
         self._check_grouping(given.get("grouping"))
         self._check_hours(given.get("working_hours") or [], given.get("time_zone") or "UTC")
         self._check_target(given)
-        minutes = [given.get(f"sla_{level}") for level in LEVELS]
-        if None not in minutes:
+        minutes = [given[f"sla_{level}"] for level in LEVELS if given.get(f"sla_{level}") is not None]
+        if len(minutes) == len(LEVELS):
             if minutes != sorted(minutes):
                 self.add_error("sla_1", "A more urgent case cannot have more time than a less urgent one.")
             self.instance.sla = dict(zip(LEVELS, minutes, strict=True))

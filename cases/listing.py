@@ -425,4 +425,3 @@ def _payee(token: str | None, country: str | None) -> str:
 
 def _end(token: str | None) -> str:
     return f"••{token[-4:] if len(token) > 4 else ''}" if token else ""
-

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from cases.markup import names_in
 from cases.models import Case, Mention, Note
-from cases.querysets import sees_everything
+from cases.querysets import queues_of, sees_everything
 from cases.workflow import CaseError
 
 MOST_NAMED = 20
@@ -25,7 +25,7 @@ class RefusedMention(CaseError):
 
 def unseen(user: Any) -> int:
     """How many mentions the person has not seen, for the bell; counted up to a bound."""
-    return user.mentions.filter(seen_at__isnull=True)[:MOST_COUNTED].count()
+    return _readable(user).filter(seen_at__isnull=True)[:MOST_COUNTED].count()
 
 
 def named_in(text: str, case: Case | None) -> list[Any]:
@@ -53,9 +53,14 @@ def tell(note: Note, people: Iterable[Any]) -> None:
     Mention.objects.bulk_create(rows, ignore_conflicts=True)
 
 
+def _readable(user: Any) -> QuerySet[Mention]:
+    """The person's mentions, but for those in queues that they have left since."""
+    return user.mentions.filter(Q(note__case__isnull=True) | Q(note__case__queue__in=queues_of(user)))
+
+
 def of(user: Any, before: int = 0) -> tuple[list[Mention], int]:
     """A page of the person's mentions, newest first, and the place of the next page (0 at the end)."""
-    rows = user.mentions.select_related("note__author", "note__case").order_by("-pk")
+    rows = _readable(user).select_related("note__author", "note__case").order_by("-pk")
     found = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])
     return found[:PAGE], found[PAGE - 1].pk if len(found) > PAGE else 0
 
@@ -70,7 +75,5 @@ def mark_seen(user: Any, ids: Iterable[int] | None = None) -> int:
 
 def people_of(case: Case, start: str = "", limit: int = 8) -> list[Any]:
     """Members of the case's queue whose user name or name begins so, for the writer of a note."""
-    members = case.queue.members.filter(is_active=True)
-    if start:
-        members = members.filter(username__istartswith=start) | members.filter(first_name__istartswith=start)
-    return list(members.order_by("username")[:limit])
+    begins = Q(username__istartswith=start) | Q(first_name__istartswith=start) if start else Q()
+    return list(case.queue.members.filter(begins, is_active=True).order_by("username")[:limit])

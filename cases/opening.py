@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from alerts.models import Alert
 from cases import calendar, routing, workflow
+from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CaseEvent, Queue
 from cases.workflow import Status
 from transactions import binary
@@ -37,6 +38,7 @@ JOINING = (
     "status",
     "assignee",
     "wake_at",
+    "wake_on",
     "priority",
     "score",
     "top_reason",

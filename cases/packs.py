@@ -37,7 +37,7 @@ def document(case: Case, reader: Any) -> dict[str, Any]:
         "case": _case(case),
         "made": {"at": _utc(timezone.now()), "by": _name(reader), "username": reader.get_username()},
         "alerts": [_alert(each) for each in alerts],
-        "in_full": [_in_full(case, each.alert.pk) for each in alerts[:MOST_IN_FULL]],
+        "in_full": [_in_full(case, alert_id) for alert_id in _told_in_full(case, alerts)],
         "late_labels": [_late(each) for each in late_labels.of(case)],
         "notes": [_note(note) for note in reversed(notes.of_case(case))],
         "files": [_file(each) for each in attachments.of(case)],
@@ -80,10 +80,11 @@ def _put(archive: zipfile.ZipFile, sums: list[tuple[str, str]], name: str, conte
 
 def _put_file(archive: zipfile.ZipFile, sums: list[tuple[str, str]], each: Attachment) -> None:
     """One file, copied piece by piece; its number goes before its name, which other files may share."""
-    name = f"files/{each.pk}-{each.name}"
-    with attachments.path_of(each).open("rb") as source, archive.open(name, "w") as target:
+    part = zipfile.ZipInfo(f"files/{each.pk}-{each.name}", each.at.astimezone(UTC).timetuple()[:6])
+    part.compress_type = zipfile.ZIP_DEFLATED if each.kind in ("txt", "csv", "eml") else zipfile.ZIP_STORED
+    with attachments.path_of(each).open("rb") as source, archive.open(part, "w") as target:
         shutil.copyfileobj(source, target, 1 << 20)
-    sums.append((name, each.sha256))
+    sums.append((part.filename, each.sha256))
 
 
 def _case(case: Case) -> dict[str, Any]:
@@ -118,9 +119,17 @@ def _alert(each: dossier.Flagged) -> dict[str, Any]:
         "outcome": alert.outcome,
         "score": alert.score,
         "money": each.money,
-        "verdict": each.row.get_verdict_display() if hasattr(each.row, "get_verdict_display") else each.row.verdict,
+        "verdict": each.row.verdict,
         "reason": alert.top_reason,
     }
+
+
+def _told_in_full(case: Case, alerts: list[dossier.Flagged]) -> list[int]:
+    """The alerts that the pack tells in full: the worst of the whole case, then the worst of those listed."""
+    worst = dossier.in_full(case)
+    ordered = sorted(alerts, key=lambda each: (-each.alert.score, -each.alert.amount_base, each.alert.pk))
+    named = dict.fromkeys(([worst.alert.pk] if worst else []) + [each.alert.pk for each in ordered])
+    return list(named)[:MOST_IN_FULL]
 
 
 def _in_full(case: Case, alert_id: int) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def _in_full(case: Case, alert_id: int) -> dict[str, Any]:
     assert each is not None  # it was listed a moment ago, and alerts never leave a case
     payment, decision, release = each.alert.transaction, each.alert.decision, each.release
     words = f"{decision.outcome.capitalize()}, {each.latency_ms:,.0f} ms"
-    groups = factsheet.facts(payment, each.document, factsheet.past(case, payment), words)
+    groups = factsheet.facts(payment, each.document, factsheet.past(case, payment, queues=[case.queue_id]), words)
     return {
         "payment": payment.pk,
         "external_id": payment.external_id,
@@ -143,18 +152,13 @@ def _in_full(case: Case, alert_id: int) -> dict[str, Any]:
         "rules": [_evidence(line) for line in each.rules],
         "lists": [_evidence(line) for line in each.listed],
         "factors": [_evidence(line) for line in each.factors],
-        "facts": [
-            {
-                "group": heading,
-                "lines": [{"name": fact.name, "value": fact.value or factsheet.NOT_SENT, "hint": _hint(fact)} for fact in facts],
-            }
-            for heading, facts in groups
-        ],
-    }  # fmt: skip
+        "facts": [{"group": heading, "lines": [_fact(fact) for fact in facts]} for heading, facts in groups],
+    }
 
 
-def _hint(fact: factsheet.Fact) -> str:
-    return "; ".join(filter(None, [fact.hint, fact.seen]))
+def _fact(fact: factsheet.Fact) -> dict[str, str]:
+    hint = "; ".join(filter(None, [fact.hint, fact.seen]))
+    return {"name": fact.name, "value": fact.value or "not sent", "hint": hint}
 
 
 def _evidence(line: dossier.Evidence) -> dict[str, str]:
@@ -192,7 +196,9 @@ def _file(each: Attachment) -> dict[str, Any]:
         "scanned": each.scanned or "not scanned",
         "at": _utc(each.at),
         "by": _name(each.author),
-        "removed": f"{_utc(each.removed_at)} by {_name(each.removed_by)}: {each.removed_for}" if each.removed_at else "",
+        "removed": f"{_utc(each.removed_at)} by {_name(each.removed_by)}: {each.removed_for}"
+        if each.removed_at
+        else "",
     }
 
 

@@ -104,9 +104,9 @@ def remapped(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def _allowed(name: str, value: Any) -> bool:
     if name in CHOICES:
-        return value in CHOICES[name]
+        return isinstance(value, str) and value in CHOICES[name]
     if name == "time_zone":
-        return value == "" or value in zones()
+        return isinstance(value, str) and (value == "" or value in zones())
     if name == "keys":
         return isinstance(value, dict) and not key_complaint(value)
     return name in NAMES and isinstance(value, bool)
@@ -123,7 +123,7 @@ def key_complaint(keys: Mapping[str, str]) -> str:
     for key, new in keys.items():
         if key not in KEYS:
             return f"There is no shortcut {key!r}."
-        if new not in KEY_CHARACTERS:
+        if not isinstance(new, str) or new not in KEY_CHARACTERS:
             return f"“{KEYS[key]}” needs one letter, digit or sign, not {new!r}."
     taken = [keys.get(key, key) for key in KEYS]
     twice = next((key for key in taken if taken.count(key) > 1), "")

@@ -38,6 +38,8 @@ def rebalance(case_ids: Iterable[int], target: str, *, by: Any, note: str = "") 
         raise WrongTarget("Choose at least one case.")
     kind, _, number = target.partition(":")
     found = _target(kind, number)
+    if kind == "queue" and not note.strip():
+        raise WrongTarget("Say why they move to another queue.")
     skipped: dict[int, str] = {}
     for case_id in wanted:
         try:

@@ -1,12 +1,13 @@
 """The report of a case as PDF, drawn from the pack's document alone: A4, Inter embedded, every page named and numbered.
 
-The library draws only what the font has; what it lacks (ideographs, for one) stands as a box and is told on the first
-page, because the JSON of the same pack has every letter.
+The library draws only what the font has; what it lacks (ideographs, for one) stands as ¤ and the first
+page says so: the JSON of the same pack has every letter.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,23 @@ from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import BaseDocTemplate, Frame, KeepTogether, PageTemplate, Paragraph, Spacer, Table, TableStyle
+from reportlab.platypus import BaseDocTemplate, CondPageBreak, Frame, PageTemplate, Paragraph, Spacer, Table, TableStyle
+
+from cases.markup import marked_up
 
 FONTS = Path(__file__).parent / "fonts"
 PLAIN, STRONG = "Inter", "Inter-SemiBold"
+MISSING = "¤"
 INK, QUIET, LINE, ACCENT, TINT = (HexColor(f"#{value}") for value in ("1a1d21", "5b6470", "d5dae0", "1d4ed8", "f4f6f8"))
 MARGIN = 18 * mm
 WIDTH = A4[0] - 2 * MARGIN
+ROOM = 30 * mm  # a section begins on the next page when less than this is left
+NOTE_TAGS = (
+    ("<strong>", "<b>"), ("</strong>", "</b>"), ("<em>", "<i>"), ("</em>", "</i>"), ("<br>", "<br/>"),
+    ("<p>", ""), ("</p>", "<br/>"), ("<li>", "• "), ("</li>", "<br/>"),
+    ("<ul>", ""), ("</ul>", ""), ("<ol>", ""), ("</ol>", ""),
+)  # fmt: skip
+PAYMENTS = (0.26, 0.16, 0.2, 0.14, 0.1, 0.14)  # shares of the width
 
 
 def drawn(told: dict[str, Any]) -> bytes:
@@ -65,9 +76,9 @@ def _fonts() -> frozenset[int]:
 
 
 def _drawable(text: str) -> str:
-    """The text with a box for every letter that the font lacks."""
-    known = _fonts()
-    return "".join(letter if ord(letter) in known or letter == "\n" else "□" for letter in text)
+    """The text with a sign for every letter that the font lacks."""
+    known, text = _fonts(), text.replace("→", "›")
+    return "".join(letter if ord(letter) in known or letter == "\n" else MISSING for letter in text)
 
 
 def _lacks_letters(value: Any) -> bool:
@@ -75,7 +86,7 @@ def _lacks_letters(value: Any) -> bool:
         return any(map(_lacks_letters, value.values()))
     if isinstance(value, list):
         return any(map(_lacks_letters, value))
-    return isinstance(value, str) and _drawable(value.replace("□", "")) != value.replace("□", "")
+    return isinstance(value, str) and MISSING in _drawable(value.replace(MISSING, ""))
 
 
 def _style(name: str, size: float, lead: float, font: str = PLAIN, color: Any = INK, **more: Any) -> ParagraphStyle:
@@ -89,7 +100,8 @@ HEAD = _style("head", 7.5, 10.5, color=QUIET)
 TITLE = _style("title", 18, 23, STRONG, spaceAfter=2)
 LEAD = _style("lead", 10, 14, spaceAfter=6)
 SECTION = _style("section", 11.5, 15, STRONG, spaceBefore=12, spaceAfter=4)
-SUB = _style("sub", 9, 13, STRONG, spaceBefore=6, spaceAfter=2)
+SUB = _style("sub", 9, 13, STRONG, spaceBefore=6, spaceAfter=2, keepWithNext=1)
+NOTE_HEAD = _style("note", 7.5, 10.5, color=QUIET, keepWithNext=1)
 CODE = _style("code", 6.5, 9.5, color=QUIET)
 
 
@@ -101,7 +113,9 @@ def _story(told: dict[str, Any]) -> list[Any]:
     case = told["case"]
     story: list[Any] = [_text(f"Case report {case['number']}", TITLE), _text(_lead(case), LEAD)]
     if _lacks_letters(told):
-        story.append(_text("□ stands for letters that this document cannot draw; the JSON of the pack has them.", HINT))
+        story.append(
+            _text(f"{MISSING} stands for a letter that cannot be drawn here; the JSON of the pack has it.", HINT)
+        )
     if told["cut"]:
         story.append(_text(f"Shortened here: {', '.join(told['cut'])}. The audit export has every line.", HINT))
     story += [_pairs(_summary(case))]
@@ -130,22 +144,31 @@ def _summary(case: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _late(told: dict[str, Any]) -> list[Any]:
-    rows = [[each["at"], each["source"], each["verdict"], each["payment"], each["closed_as"]] for each in told["late_labels"]]
-    return _section("Labels that came later and say otherwise", ("Recorded", "Source", "Says", "Payment", "Closed as"), rows)
+    rows = [
+        [each["at"], each["source"], each["verdict"], each["payment"], each["closed_as"]]
+        for each in told["late_labels"]
+    ]
+    return _section(
+        "Labels that came later and say otherwise", ("Recorded", "Source", "Says", "Payment", "Closed as"), rows
+    )
 
 
 def _reasons(told: dict[str, Any]) -> list[Any]:
     story: list[Any] = []
     for each in told["in_full"]:
         head = f"Payment {each['payment']}: {each['amount']}, {each['at']}"
-        judged = f"Score {each['score']}, decided {each['decided_at']}; model {each['model']}, policy {each['policy']}, release {each['release']}"
-        story += [KeepTogether([_text(head, SUB), _text(judged, HINT)])]
+        versions = f"model {each['model']}, policy {each['policy']}, release {each['release']}"
+        judged = f"Score {each['score']}, decided {each['decided_at']}; {versions}"
+        story += [_text(head, SUB), _text(judged, NOTE_HEAD)]
         for title, name in (("Rule hits", "rules"), ("Lists hit", "lists"), ("Model factors", "factors")):
             if each[name]:
-                story.append(_evidence(title, each[name]))
+                story += [_evidence(title, each[name]), Spacer(1, 4)]
         for group in each["facts"]:
-            rows = [(fact["name"], f"{fact['value']}" + (f" ({fact['hint']})" if fact["hint"] else "")) for fact in group["lines"]]
-            story += ([_text(group["group"], HINT)] if group["group"] else []) + [_pairs(rows)]
+            rows = [
+                (fact["name"], f"{fact['value']}" + (f" ({fact['hint']})" if fact["hint"] else ""))
+                for fact in group["lines"]
+            ]
+            story += ([_text(group["group"], NOTE_HEAD)] if group["group"] else []) + [_pairs(rows), Spacer(1, 4)]
     return [_text("Why it was flagged, and the facts", SECTION), *story] if story else []
 
 
@@ -155,8 +178,11 @@ def _evidence(title: str, lines: list[dict[str, str]]) -> Table:
 
 
 def _alerts(told: dict[str, Any]) -> list[Any]:
-    rows = [[each["at"], each["payment"], each["amount"], each["outcome"], each["score"], each["money"]] for each in told["alerts"]]
-    return _section("Payments of the case", ("Time", "Payment", "Amount", "Outcome", "Score", "Money"), rows)
+    rows = [
+        [each["at"], each["payment"], each["amount"], each["outcome"], each["score"], each["money"]]
+        for each in told["alerts"]
+    ]
+    return _section("Payments of the case", ("Time", "Payment", "Amount", "Outcome", "Score", "Money"), rows, PAYMENTS)
 
 
 def _notes(told: dict[str, Any]) -> list[Any]:
@@ -164,18 +190,32 @@ def _notes(told: dict[str, Any]) -> list[Any]:
     for note in told["notes"]:
         about = f", about the {note['about'].lower()}" if note["about"] else ""
         corrects = f", corrects note {note['corrects']}" if note["corrects"] else ""
-        head = _text(f"Note {note['number']}, {note['by']}, {note['at']}{about}{corrects}", HINT)
-        story += [head, _text(note["text"]), Spacer(1, 5)]
-    return [_text("Notes", SECTION), *story] if story else []
+        head = _text(f"Note {note['number']}, {note['by']}, {note['at']}{about}{corrects}", NOTE_HEAD)
+        story += [head, Paragraph(_note_text(note["text"]), BODY), Spacer(1, 5)]
+    return [CondPageBreak(ROOM), _text("Notes", SECTION), *story] if story else []
+
+
+def _note_text(text: str) -> str:
+    """A note's little Markdown in the tags that the library draws; links and names stay as words."""
+    told = re.sub(r"</?(?:a|span)\b[^>]*>", "", marked_up(_drawable(text)))
+    for ours, theirs in NOTE_TAGS:
+        told = told.replace(ours, theirs)
+    return told.removesuffix("<br/>")
 
 
 def _files(told: dict[str, Any]) -> list[Any]:
     rows = [
-        [each["number"], each["name"] + (f"\nRemoved {each['removed']}" if each["removed"] else ""), f"{each['size']:,} bytes",
-         f"{each['by']}, {each['at']}", each["scanned"], _text(each["sha256"], CODE)]
+        [each["number"], _file_name(each), f"{each['size']:,} bytes", f"{each['by']}, {each['at']}", each["scanned"],
+         _text(each["sha256"], CODE)]
         for each in told["files"]
     ]  # fmt: skip
-    return _section("Files", ("No.", "Name", "Size", "Added", "Scan", "SHA-256"), rows, (0.06, 0.26, 0.13, 0.21, 0.1, 0.24))
+    return _section(
+        "Files", ("No.", "Name", "Size", "Added", "Scan", "SHA-256"), rows, (0.05, 0.24, 0.13, 0.2, 0.13, 0.25)
+    )
+
+
+def _file_name(each: dict[str, Any]) -> str:
+    return each["name"] + (f"\nRemoved {each['removed']}" if each["removed"] else "")
 
 
 def _timeline(told: dict[str, Any]) -> list[Any]:
@@ -189,11 +229,16 @@ def _history(told: dict[str, Any]) -> list[Any]:
          "\n".join(filter(None, [each["change"], each["note"]]))]
         for each in told["history"]
     ]  # fmt: skip
-    return _section("History: what was done, and who looked", ("No.", "Time", "Who", "Act", "Change and note"), rows, (0.09, 0.2, 0.19, 0.17, 0.35))
+    return _section(
+        "History: what was done, and who looked",
+        ("No.", "Time", "Who", "Act", "Change and note"),
+        rows,
+        (0.09, 0.2, 0.19, 0.17, 0.35),
+    )
 
 
 def _section(title: str, heads: tuple[str, ...], rows: list[list[Any]], shares: tuple[float, ...] = ()) -> list[Any]:
-    return [_text(title, SECTION), _table(heads, rows, shares)] if rows else []
+    return [CondPageBreak(ROOM), _text(title, SECTION), _table(heads, rows, shares)] if rows else []
 
 
 def _table(heads: tuple[str, ...], rows: list[list[Any]], shares: tuple[float, ...] = ()) -> Table:

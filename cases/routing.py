@@ -89,16 +89,23 @@ def test_of(conditions: dict[str, Any]) -> Test:
 
 
 def _one_of(attribute: str) -> Callable[[list[str]], Test]:
-    return lambda values: lambda alert, wanted=frozenset(values): getattr(alert, attribute) in wanted
+    def among(values: list[str]) -> Test:
+        wanted = frozenset(values)
+        return lambda alert: getattr(alert, attribute) in wanted
+
+    return among
 
 
 def _any_of(attribute: str, key: str) -> Callable[[list[str]], Test]:
     """Any of a list of objects; a rule in shadow mode did not speak."""
-    return lambda values: (
-        lambda alert, wanted=frozenset(values): any(
+
+    def among(values: list[str]) -> Test:
+        wanted = frozenset(values)
+        return lambda alert: any(
             each.get(key) in wanted and each.get("mode") != "shadow" for each in getattr(alert, attribute)
         )
-    )
+
+    return among
 
 
 TESTS: dict[str, Callable[[Any], Test]] = {
@@ -201,9 +208,9 @@ def last_alerts(lane_id: int) -> list[Alert]:
 
 
 def standing(lane: Any, alerts: Sequence[Any]) -> Effect:
-    """The effect of a lane's routes as they stand."""
-    queues = {lane.pk: list(Queue.objects.filter(lane=lane).order_by("pk"))}
-    return effect(tables(queues)[lane.pk], alerts)
+    """The effect of a lane's routes as they stand; none without a queue."""
+    queues = list(Queue.objects.filter(lane=lane).order_by("pk"))
+    return effect(tables({lane.pk: queues})[lane.pk], alerts) if queues else Effect(0, {}, {})
 
 
 def tried(draft: Route, alerts: Sequence[Any]) -> tuple[Effect, Effect]:
@@ -235,9 +242,7 @@ def subjects(cases: Sequence[Case]) -> dict[int, Subject]:
     document = "alert__transaction__detail__document__"
     rows = CaseAlert.objects.filter(case__in=list(grouped)).order_by("case", "-alert__score", "-pk").distinct("case")
     found = rows.values_list("case", f"{document}merchant", f"{document}device")
-    return {
-        case: subject for case, merchant, device in found if (subject := _subject(grouped[case], merchant, device))
-    }
+    return {case: subject for case, merchant, device in found if (subject := _subject(grouped[case], merchant, device))}
 
 
 def _subject(kind: str, merchant: dict[str, Any] | None, device: dict[str, Any] | None) -> Subject | None:

@@ -36,6 +36,7 @@ from cases.opening import open_cases
 from cases.querysets import case_ids_of
 from cases.undo import TooLate, undo_close
 from cases.workflow import CaseError, IllegalMove, Status
+from cases.world import hold_longer, put_on_list, resolve_payments
 from transactions.models import Label
 
 __all__ = [
@@ -57,14 +58,17 @@ __all__ = [
     "claim_next",
     "close_case",
     "escalate",
+    "hold_longer",
     "into_queue",
     "lapse_leases",
     "mark_breaches",
     "move_case",
     "open_cases",
+    "put_on_list",
     "release",
     "renew_lease",
     "reopen_case",
+    "resolve_payments",
     "set_priority",
     "set_verdicts",
     "snooze",

@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
+from cases.history import NotAllowed
 from cases.models import Case, Sighting
 from transactions import pan
 from transactions.auth import caller_address
@@ -91,9 +92,9 @@ def check_reason(reason: str) -> str:
 
 
 def unmask(request: HttpRequest, entity: tuple[str, int], reason: str, case: Case | None = None) -> datetime:
-    """Show this person the entity's value for ten minutes; until when. Raises RefusedReason; the caller checks the
-    right `cases.unmask`.
-    """
+    """Show this person the entity's value for ten minutes; until when. Raises NotAllowed, RefusedReason."""
+    if not request.user.has_perm("cases.unmask"):
+        raise NotAllowed("Your role does not allow this.")
     row = saw(request, "unmasked", case=case, entity=entity, reason=check_reason(reason))
     assert row is not None  # unmasking is told each time
     return row.at + UNMASKED_FOR

@@ -7,6 +7,7 @@ smaller than what they claim to hold), so that a bomb costs nothing but its refu
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import struct
 import zipfile
@@ -72,7 +73,7 @@ def _by_content(file: IO[bytes], claimed: str) -> str:
     return claimed if claimed in ("txt", "csv") else ""
 
 
-# --- Word and Excel -----------------------------------------------------------------------------------------------------
+# --- Word and Excel ---------------------------------------------------------------------------------------------------
 
 
 def _office(file: IO[bytes]) -> str:
@@ -112,7 +113,7 @@ def _check_parts(parts: list[zipfile.ZipInfo]) -> None:
         raise RefusedFile("The document is far larger inside than it looks.")
 
 
-# --- text ---------------------------------------------------------------------------------------------------------------
+# --- text -------------------------------------------------------------------------------------------------------------
 
 
 def check_text(file: IO[bytes]) -> None:
@@ -142,13 +143,15 @@ def _read_through(file: IO[bytes], encoding: str, errors: str = "strict") -> Non
 
 def refuse_card_numbers(file: IO[bytes]) -> None:
     """Raise RefusedFile if a line of a text holds something like a card number; tells which line, not what."""
-    file.seek(0)
     encoding = _encoding(file)
     file.seek(0)
-    reader = codecs.getreader("utf-16" if encoding == "utf-16" else "utf-8")(file, errors="replace")
-    for number, line in enumerate(iter(lambda: reader.readline(_HEAD), ""), start=1):
-        if pan.in_free_text(line):
-            raise RefusedFile(f"Line {number} holds something like a card number, which must not be stored.")
+    text = io.TextIOWrapper(file, encoding, errors="replace")
+    try:
+        for number, line in enumerate(text, start=1):
+            if pan.in_free_text(line):
+                raise RefusedFile(f"Line {number} holds something like a card number, which must not be stored.")
+    finally:
+        text.detach()  # the file is the caller's, to close
 
 
 def _is_mail(head: bytes) -> bool:

@@ -6,7 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from alerts.owed import Horizon
-from cases import assignment, attachments, late_labels, services
+from cases import approvals, assignment, attachments, late_labels, services
 from cases.opening import BATCH, RECENT
 
 ROUNDS = 20  # batches that one message works off; the next beat goes on
@@ -75,3 +75,9 @@ def mark_contradictions() -> int:
 def sweep_attachments() -> int:
     """Remove files that no row names: uploads that were cut off."""
     return attachments.sweep()
+
+
+@shared_task(name="cases.expire_approvals")
+def expire_approvals() -> int:
+    """Close requests for a second person that nobody answered in time."""
+    return approvals.expire()

@@ -141,6 +141,25 @@ TOLD = {
     "overdue": ("circle-alert", "The case was not done in time"),
     "closed": ("st-closed", "{name} closed the case"),
     "reopened": ("undo-2", "{name} opened the case again"),
+    "close_undone": ("undo-2", "{name} took the close back"),
+    "reopen_asked": ("shield-check", "{name} asked a second person to open the case again"),
+    "approved": ("circle-check", "{name} approved it as the second person"),
+    "rejected": ("circle-x", "{name} rejected it as the second person"),
+    "approval_withdrawn": ("undo-2", "{name} withdrew the request for a second approval"),
+    "approval_expired": ("clock", "Nobody answered the request for a second approval"),
+    "handed_over": ("users", "{from} handed the case over to {to}"),
+    "moved": ("arrow-right", "{name} moved the case from {from} to {to}"),
+    "verdicts_set": ("list-checks", "{name} set single payments otherwise"),
+    "checked": ("check", "{name} ticked a step"),
+    "unchecked": ("undo-2", "{name} took a tick off"),
+    "listed": ("list", "{name} put it on a list"),
+    "payments_released": ("check", "{name} released {payments}"),
+    "payments_blocked": ("ban", "{name} blocked {payments}"),
+    "payments_held": ("clock", "{name} held {payments} longer"),
+    "file_added": ("paperclip", "{name} attached {file}"),
+    "file_removed": ("paperclip", "{name} removed {file}"),
+    "late_label": ("tag", "A later label says otherwise: {after}"),
+    "left_closed": ("st-closed", "{name} left the case closed"),
 }
 
 
@@ -271,6 +290,10 @@ def _event(data: dict[str, Any]) -> dict[str, Any]:
         "before": data["before"],
         "after": data["after"],
         "assignee": told.get("assignee", ""),
+        "file": told.get("name", "a file"),
+        "from": told.get("from", "somebody"),
+        "to": told.get("to", "somebody"),
+        "payments": _payments(len(told.get("payments", []))),
         "alerts": "1 alert" if alerts == 1 else f"{alerts} alerts",
     }
     return {
@@ -280,6 +303,10 @@ def _event(data: dict[str, Any]) -> dict[str, Any]:
         "disposition": told.get("disposition", "") if data["event"] == "closed" else "",
         "is_alert": data["event"] == "alert_added",
     }
+
+
+def _payments(n: int) -> str:
+    return "1 payment" if n == 1 else f"{n} payments"
 
 
 def _change(data: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def _line_of_the_close(case: Case) -> CaseEvent:
 
 def _undo(case: Case, line: CaseEvent, by: Any) -> None:
     ids = list(case.case_alerts.values_list("pk", flat=True))
-    freed = take_back(ids, source="case")
+    freed = take_back(ids, source="case", since=case.closed_at)
     if len(freed) != sum(line.data["holds"].values()):
         raise TooLate
     labels = _as_before(case, ids, by)

@@ -1,4 +1,4 @@
-"""What a person decides of a case, and writing it down: labels, ends of holds, list entries and the close in one commit.
+"""What a person decides of a case, written down in one commit: labels, ends of holds, list entries and the close.
 
 The commit also carries the label rows, so a case is never closed without its labels, nor the other way round; the lane
 takes the labels in as its next log entries (`record_labels` takes the transaction id of the commit before it draws the
@@ -115,10 +115,11 @@ def check(verdict: Verdict, alerts: Sequence[CaseAlert]) -> None:
 
 def goes_against_a_block(verdict: Verdict, alerts: Iterable[CaseAlert]) -> bool:
     """True if a payment that a live rule or a block list declined is called genuine."""
-    return any(verdict.of(each.pk) in GENUINE and _was_blocked(each.alert) for each in alerts)
+    return any(verdict.of(each.pk) in GENUINE and was_blocked(each.alert) for each in alerts)
 
 
-def _was_blocked(alert: Any) -> bool:
+def was_blocked(alert: Any) -> bool:
+    """True if a live rule or a block list declined the payment, not its score alone."""
     if alert.outcome != "decline":
         return False
     by_rule = any(hit.get("mode", "live") == "live" and hit.get("outcome") == "decline" for hit in alert.rules)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.cache import cache
 from django.db.transaction import atomic
 from django.utils import timezone
 
+from alerts.desk import remembered
 from alerts.models import Alert
 from cases.history import admit, check_holder, check_version, locked, write
 from cases.models import Case
@@ -30,6 +30,7 @@ SUBJECTS = {"customer": (), "card": ("card", "token"), "device": ("device", "id"
 DAYS = (7, 30, 90, 180)  # how long an entry may stand
 LONGEST_HOLD = timedelta(hours=72)
 WORDS = {"released": "payments_released", "blocked": "payments_blocked"}
+MOST_LISTS = 100
 KEPT = 30  # seconds that the choice of lists is remembered
 
 
@@ -151,13 +152,13 @@ def _told(alerts: Sequence[Alert], ids: Iterable[int]) -> dict[str, Any]:
 
 
 @atomic
-def put_on_list(case_id: int, wish: Listing, *, by: Any, note: str) -> Case:
-    """Put what a payment carries on a list, with an end; of a block or allow list, propose it. Raises ListRefused."""
+def put_on_list(case_id: int, wishes: Sequence[Listing], *, by: Any, note: str) -> Case:
+    """Put what payments carry on lists, with an end; of a block or allow list, propose it. Raises ListRefused."""
     case = _in_hand(case_id, by, None, "work_case")
     note = _reason(note)
-    [made] = put_on_lists(case, [wish], by=by, note=note)
-    if not made.get("already"):
-        write(case, "listed", by=by, note=note, data={"lists": [made]})
+    made = [each for each in put_on_lists(case, wishes, by=by, note=note) if not each.get("already")]
+    if made:
+        write(case, "listed", by=by, note=note, data={"lists": made})
         case.save()
     return case
 
@@ -229,11 +230,14 @@ def choices(case: Case, alerts: Iterable[Alert], most: int = 6) -> list[Choice]:
 
 
 def _lists(lane_id: int) -> dict[str, list[dict[str, Any]]]:
-    found = cache.get(f"case-lists:{lane_id}")
-    if found is None:
-        found = {}
-        rows = List.objects.filter(lane=lane_id, subject__in=SUBJECTS).order_by("kind", "name")
-        for row in rows.values("id", "name", "kind", "subject")[:100]:
-            found.setdefault(row["subject"], []).append(row)
-        cache.set(f"case-lists:{lane_id}", found, KEPT)
+    """The lane's lists that take such subjects, by subject."""
+    rows: list[dict[str, Any]] = remembered(f"case-lists:{lane_id}", KEPT, lambda: _read_lists(lane_id))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["subject"], []).append(row)
     return found
+
+
+def _read_lists(lane_id: int) -> list[dict[str, Any]]:
+    rows = List.objects.filter(lane=lane_id, subject__in=SUBJECTS).order_by("kind", "name")
+    return list(rows.values("id", "name", "kind", "subject")[:MOST_LISTS])

@@ -13,14 +13,16 @@ from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.db.transaction import atomic
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from alerts.live import masked
-from cases import search
+from cases import search, sightings
+from cases.entities import lanes_of
 from cases.models import Case
 from cases.querysets import for_member
 from transactions.codes import entity_key
+from transactions.models import Transaction
 
 MOST = 6  # of each kind
 LONGEST = 64
@@ -37,9 +39,12 @@ def find(request: HttpRequest) -> HttpResponse:
     if not text or not request.user.has_perm("cases.view_case"):
         return JsonResponse({"found": []})
     try:
-        return JsonResponse({"found": found(request.user, text)})
+        entries = found(request.user, text)
     except DatabaseError:
         return JsonResponse({"found": [], "late": True}, status=503)
+    if entries:
+        sightings.saw(request, "searched", kind=search.kind(text), found=len(entries))
+    return JsonResponse({"found": entries})
 
 
 @atomic
@@ -63,25 +68,18 @@ def by_name(user: Any, text: str) -> Found:
 
 
 def customers(user: Any, text: str) -> Found:
-    """The customer of this reference, if there has been a case of theirs that the person may see."""
+    """The customer of exactly this reference, if a payment of theirs is in a lane that the person sees."""
     key = entity_key("customer", text)
-    case = for_member(user).filter(customer=key).order_by("-pk").first()
-    if case is None:
+    lane = Transaction.objects.filter(customer=key, lane__in=lanes_of(user)).values_list("lane", flat=True).first()
+    if lane is None:
         return []
-    url = entity_url("customer", key, case.lane_id)
-    label = f"Customer {masked(case.customer_ref)}"
-    return [{"label": label, "hint": "everything of this customer", "icon": "user-round", "url": url}] if url else []
+    url = f"{reverse('admin:entity', args=['customer', str(key)])}?lane={lane}"
+    return [
+        {"label": f"Customer {masked(text)}", "hint": "everything of this customer", "icon": "user-round", "url": url}
+    ]
 
 
 PROVIDERS: tuple[Callable[[Any, str], Found], ...] = (by_number, customers, by_name)
-
-
-def entity_url(kind: str, key: int, lane: int) -> str:
-    """The page of an entity; empty where there is none."""
-    try:
-        return reverse("admin:entity", args=[kind, key, lane])
-    except NoReverseMatch:
-        return ""
 
 
 def _cases(cases: QuerySet[Case]) -> Found:

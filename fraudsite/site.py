@@ -23,11 +23,22 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
-SECTIONS = ("Work", "Tuning")
+SECTIONS = ("Work", "Team", "Tuning")
 # The order people learn; pages that are not named here follow in the order of their registration.
-ORDER = ("queue", "live", "index", "approvals", "thresholds", "rules", "lists", "models")
+ORDER = ("queue", "my_day", "live", "entities", "index", "approvals", "thresholds", "rules", "lists", "models")
 # After G, this key opens the page.
-GO = {"queue": "q", "index": "d", "live": "l", "approvals": "a", "thresholds": "t", "rules": "r", "models": "m"}
+GO = {
+    "queue": "q",
+    "index": "d",
+    "live": "l",
+    "entities": "e",
+    "approvals": "a",
+    "thresholds": "t",
+    "rules": "r",
+    "models": "m",
+    "my_day": "y",
+    "board": "b",
+}
 ICONS = {
     "transactions": "credit-card",
     "scoring": "cpu",
@@ -96,8 +107,8 @@ class DeskSite(AdminSite):
     ) -> None:
         """Serve `view` at `/desk/<route>` as `admin:<name>`.
 
-        `section` names the rail's group ("Work", "Tuning"; empty: not listed); `permission` is one permission or
-        several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
+        `section` names the rail's group ("Work", "Team", "Tuning"; empty: not listed); `permission` is one permission
+        or several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
         """
         needed = (permission,) if isinstance(permission, str) else tuple(permission or ())
         self.pages[name] = Page(route, view, name, title, icon, section, needed, count)

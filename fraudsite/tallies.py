@@ -62,13 +62,13 @@ _CUTS = f"""
     UNION ALL SELECT {COUNTRY}, country, outcome, lane, at, n, f, g, amount_base FROM j
     UNION ALL SELECT {SCORE}, coalesce(r.model_id, 0) * 32::bigint
                      + CASE WHEN score < 0 THEN {NO_SCORE} ELSE least(score / {SCORE_STEP}, 19) END,
-                     outcome, lane, at, n, f, g, amount_base FROM j JOIN release r ON r.id = j.release_id
+                     outcome, lane, at, n, f, g, amount_base FROM j JOIN scoring_release r ON r.id = j.release_id
     UNION ALL SELECT {LATENCY}, floor({LATENCY_STEPS} * log(2, greatest(latency, 1)))::bigint, 0::smallint, lane, at,
                      n, 0, 0, amount_base FROM j WHERE n <> 0 AND latency > 0 AND import_job = 0
     UNION ALL SELECT {DEGRADED}, degraded, outcome, lane, at, n, f, g, amount_base FROM j WHERE degraded <> 0
     UNION ALL SELECT {RULE}, (e.rule->>'version')::bigint * 2 + CASE e.rule->>'mode' WHEN 'live' THEN 0 ELSE 1 END,
                      outcome, j.lane, at, n, f, g, amount_base
-                FROM j JOIN release r ON r.id = j.release_id
+                FROM j JOIN scoring_release r ON r.id = j.release_id
                 CROSS JOIN LATERAL jsonb_array_elements(r.rules) WITH ORDINALITY AS e (rule, place)
                WHERE position('\\x01'::bytea IN j.rule_hits) > 0 AND e.place <= length(j.rule_hits)
                  AND get_byte(j.rule_hits, (e.place - 1)::int) = 1
@@ -94,7 +94,8 @@ SELECT cut, grain.letter, {_BY}, lane, key, outcome, {_SHARES} FROM c {_GRAINS} 
 COUNT_JUDGED = f"""
 WITH p AS (SELECT transaction_id AS id, 1 AS n, 0 AS f, 0 AS g FROM lane_log
             WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s AND kind = {LOG_KIND.code("judged")}
-              AND EXISTS (SELECT FROM decision d WHERE d.id = transaction_id * {SCREENINGS} + 1 AND d.seq = lane_log.seq)),
+              AND EXISTS (SELECT FROM decision d
+                           WHERE d.id = transaction_id * {SCREENINGS} + 1 AND d.seq = lane_log.seq)),
      j AS ({_JUDGED}), c AS ({_CUTS})
 {_TALLY}
 """

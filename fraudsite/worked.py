@@ -54,14 +54,16 @@ def _places(words: Iterable[str]) -> str:
 
 
 _DISPOSITION = " ".join(f"WHEN '{word}' THEN {place}" for place, word in enumerate(DISPOSITIONS) if word)
-_SAYS = " ".join(f"WHEN '{word}' THEN {VERDICT.code(label)}" for word, label in LABEL.items())
+_SAID = {**LABEL, Case.Disposition.SUSPECTED_FRAUD.value: "fraud"}
+_SAYS = " ".join(f"WHEN '{word}' THEN {VERDICT.code(label)}" for word, label in _SAID.items())
 _STATUSES = ", ".join(f"'{word}'" for word in Status.values)
+_NO_MOVES = "'tagged', 'assigned'"  # their `after` is a word of people's
 
 RECOUNT = f"""
 WITH edges AS (
         SELECT case_id, id, kind, at, actor_id,
-               (kind = 'taken_over' OR after = '{Status.IN_REVIEW}') AS starts,
-               (after IN ({_STATUSES}) AND after <> '{Status.IN_REVIEW}') AS ends
+               kind = 'taken_over' OR after = '{Status.IN_REVIEW}' AND kind NOT IN ({_NO_MOVES}) AS starts,
+               after IN ({_STATUSES}) AND after <> '{Status.IN_REVIEW}' AND kind NOT IN ({_NO_MOVES}) AS ends
           FROM case_event WHERE case_id = ANY(%(ids)s)),
      pieces AS (
         SELECT *, count(*) FILTER (WHERE starts OR ends) OVER (PARTITION BY case_id ORDER BY id) AS piece FROM edges),

@@ -26,7 +26,7 @@ class ReaderZone:
 
 
 def reader_zone(request: HttpRequest) -> ZoneInfo | None:
-    """The zone the person chose, then their record's unless it is the site's default, then the browser's; None: the site's."""
+    """The zone the person chose, else their record's (not the site's default), else the browser's; None: the site's."""
     chosen = preferences.of(request.user).time_zone
     given = getattr(request.user, "time_zone", settings.TIME_ZONE)
     for name in (chosen, given if given != settings.TIME_ZONE else "", request.COOKIES.get(COOKIE, "")):

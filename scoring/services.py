@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
 
@@ -281,16 +281,16 @@ def resolve_held(
         return [row[0] for row in cursor.fetchall()]
 
 
-def take_back(transaction_ids: Sequence[int], *, source: str) -> list[int]:
-    """Take back what `source` resolved of these payments and nobody outside was told yet; the ids that are held again.
+def take_back(transaction_ids: Sequence[int], *, source: str, since: datetime) -> list[int]:
+    """Take back what `source` resolved since then and nobody outside was told yet; the ids that are held again.
 
     The database's clock decides, as it does in `resolutions`.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM hold_resolution WHERE transaction_id = ANY(%s) AND source = %s"
-            " AND final_at > clock_timestamp() RETURNING transaction_id",
-            [list(transaction_ids), source],
+            " AND resolved_at >= %s AND final_at > clock_timestamp() RETURNING transaction_id",
+            [list(transaction_ids), source, since],
         )
         return [row[0] for row in cursor.fetchall()]
 

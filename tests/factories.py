@@ -15,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from alerts.models import Alert, AlertExplanation
+from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CloseReason, Queue
 from scoring.models import Decision, PolicyVersion, Release, decision_id
 from transactions.codes import entity_key
@@ -215,6 +216,7 @@ def make_case(*alerts: Alert, queue: Queue | None = None, customer: str = "cust-
     }
     case = Case.objects.create(lane=queue.lane, queue=queue, **values)
     CaseAlert.objects.bulk_create([CaseAlert(alert=alert, case=case) for alert in alerts])
+    note_cards(alert.pk for alert in alerts)
     return case
 
 

@@ -38,22 +38,51 @@ function sums(payments) {
 
 function startClose(form, told) {
   const chosen = () => $("input[name=disposition]:checked", form)?.value ?? "";
-  const verdict = (payment) => form.elements[`verdict-${payment.id}`]?.value || chosen();
+  const verdict = (payment) => form.elements[`verdict-${payment.id}`]?.value || payment.verdict || chosen();
   const list = $("[data-effects]", form);
+
+  const many = (payments) => payments.reduce((n, each) => n + (each.n ?? 1), 0);
 
   function effects() {
     const lines = [];
     for (const [word, act] of [["blocked", "Blocks"], ["released", "Releases"]]) {
       const held = told.payments.filter((each) => each.held && (told.resolutions[verdict(each)] ?? each.default) === word);
-      if (held.length) lines.push([ICONS[word], `${act} ${plural(held.length, "held ")} of ${sums(held)}.`]);
+      if (held.length) lines.push([ICONS[word], `${act} ${plural(many(held), "held ")} of ${sums(held)}.`]);
     }
     for (const label of ["fraud", "legitimate"]) {
-      const n = told.payments.filter((each) => told.labels[verdict(each)] === label).length;
+      const n = many(told.payments.filter((each) => told.labels[verdict(each)] === label));
       if (n) lines.push([ICONS.label, `Labels ${plural(n)} as ${label}; the next training sees ${n === 1 ? "it" : "them"}.`]);
     }
-    const none = told.payments.filter((each) => !told.labels[verdict(each)]).length;
+    const none = many(told.payments.filter((each) => !told.labels[verdict(each)]));
     if (none) lines.push([ICONS.none, `Leaves ${plural(none)} without a label; training does not use them.`]);
-    return lines;
+    return [...lines, ...listings(), ...steps(), ...second()];
+  }
+
+  // What goes on lists: at once on a watch list, proposed for the others.
+  function listings() {
+    return $$("select[data-thing]", form).filter((select) => select.value).map((select) => {
+      const { kind, list: name } = select.selectedOptions[0].dataset;
+      const days = form.elements[select.name.replace("list-", "days-")].value;
+      return kind === "watch"
+        ? ["list", `Puts ${select.dataset.thing} on watch list ${name} for ${days} days.`]
+        : ["list", `Proposes ${select.dataset.thing} for ${kind} list ${name} for ${days} days; another approves.`];
+    });
+  }
+
+  // Required steps of the fraud type that nobody ticked.
+  function steps() {
+    if (!FRAUD.includes(chosen())) return [];
+    const sort = $("input[name=fraud_type]:checked", form)?.value;
+    const open = (told.steps ?? []).filter((step) => !step.type || step.type === sort);
+    return open.length ? [["list-checks", `Still to do: ${open.map((step) => step.text).join("; ")}.`]] : [];
+  }
+
+  function second() {
+    const genuine = (id) => (told.genuine ?? []).includes(form.elements[`verdict-${id}`]?.value || chosen());
+    const why = [];
+    if (told.much) why.push("the amount reaches the queue's limit");
+    if ((told.blocked ?? []).some(genuine)) why.push("it overrules a rule or list that blocks");
+    return why.length ? [["shield-check", `Waits for a second person: ${why.join(" and ")}.`]] : [];
   }
 
   function line([icon, text]) {
@@ -97,6 +126,10 @@ function startClose(form, told) {
     $("[data-left]", form).textContent = n < 10 ? `Needs 10 characters; ${n} so far.` : `${n} characters.`;
   }
   form.addEventListener("change", update);
+  document.addEventListener("desk:step", ({ detail }) => {
+    told.steps = (told.steps ?? []).filter((step) => step.id !== detail.id || !detail.done);
+    update();
+  });
   rationale.addEventListener("input", count);
   // F and L open the dialog with their disposition chosen. This listener runs before the shell's, which opens it.
   document.addEventListener("click", (event) => {
@@ -117,3 +150,28 @@ if (dialog) {
   for (const link of $$("a[data-close]", dialog)) link.addEventListener("click", (event) => event.preventDefault());
   if (dialog.open && "upgrade" in dialog.dataset) { dialog.close(); dialog.showModal(); }
 }
+
+// --- the checklist: a tick is kept at once, and the page's forms learn the case's new version --------------------------
+document.querySelector("[data-checks]")?.addEventListener("submit", async (event) => {
+  const button = event.submitter;
+  if (!button) return;
+  event.preventDefault();
+  const form = event.currentTarget;
+  const body = new FormData(form);
+  body.append(button.name, button.value);
+  button.disabled = true;
+  let answer;
+  try {
+    answer = await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "desk" }, redirect: "error" });
+  } catch { button.disabled = false; return; }
+  button.disabled = false;
+  if (!answer.ok) { location.reload(); return; }
+  const told = await answer.json();
+  button.name = told.done ? "untick" : "tick";
+  button.textContent = told.done ? "Done" : "To do";
+  button.setAttribute("aria-pressed", told.done);
+  const page = $("[data-case-page]");
+  if (page) page.dataset.version = told.version;
+  for (const field of $$("input[name=version]")) field.value = told.version;
+  document.dispatchEvent(new CustomEvent("desk:step", { detail: { id: Number(button.value), done: told.done } }));
+});

@@ -36,15 +36,20 @@ const visible = (part) => part.checkVisibility?.({ visibilityProperty: true }) ?
 const single = (name) => name.length === 1 || name === "Enter" || name === "Space" || name.startsWith("Arrow");
 
 // --- parts that declare their key ---------------------------------------------------------------------------------------
+const written = new WeakMap();   // what this module wrote last into aria-keyshortcuts; anything else is a page's new default
+
 function dress(part) {
-  part.dataset.key ??= part.getAttribute("aria-keyshortcuts");
+  const now = part.getAttribute("aria-keyshortcuts");
+  if (!written.has(part) || written.get(part) !== now) {
+    if (now === null) { delete part.dataset.key; written.delete(part); return; }
+    part.dataset.key = now;
+  }
   const names = part.dataset.key.split(" ");
-  if (!names.some(single)) return;
+  if (!names.some(single)) { written.set(part, now); return; }
   const kept = names.map((name) => (single(name) ? shown(effective(name))[0] : name)).filter((name) => keysOn() || !single(name));
-  const before = part.getAttribute("aria-keyshortcuts");
-  const after = kept.join(" ");
-  if (after && after !== before) part.setAttribute("aria-keyshortcuts", after);
-  if (!after && before !== null) part.removeAttribute("aria-keyshortcuts");
+  const after = kept.join(" ") || null;
+  written.set(part, after);
+  if (after !== now) { if (after) part.setAttribute("aria-keyshortcuts", after); else part.removeAttribute("aria-keyshortcuts"); }
   printed(part).forEach((hint) => {
     hint.hidden = !keysOn();
     const words = shown(effective(names[0]))[0];
@@ -52,7 +57,7 @@ function dress(part) {
   });
 }
 // A key printed on the part itself; one beside a field is printed next to it.
-const printed = (part) => [...(part.matches("input, textarea, select") ? part.parentElement : part).querySelectorAll("kbd.d-key")];
+const printed = (part) => [...(part.matches("input, textarea, select") ? part.parentElement.querySelectorAll(":scope > kbd.d-key") : part.querySelectorAll("kbd.d-key"))];
 export const dressAll = (root = document) => root.querySelectorAll("[aria-keyshortcuts], [data-key]").forEach(dress);
 
 const declared = () => [...document.querySelectorAll("[data-key]")].filter((part) => part.dataset.key.split(" ").some(single));
@@ -127,14 +132,15 @@ document.addEventListener("keydown", (event) => {
 
 dressAll();
 new MutationObserver((changes) => {
-  for (const { addedNodes } of changes) {
+  for (const { type, target, addedNodes } of changes) {
+    if (type === "attributes") dress(target);
     for (const node of addedNodes) {
       if (node.nodeType !== Node.ELEMENT_NODE) continue;
       if (node.matches("[aria-keyshortcuts]")) dress(node);
       dressAll(node);
     }
   }
-}).observe(document.body, { childList: true, subtree: true });
+}).observe(document.body, { childList: true, subtree: true, attributeFilter: ["aria-keyshortcuts"] });
 document.addEventListener("desk:preferences", (event) => {
   if ("shortcuts" in event.detail || "keys" in event.detail) dressAll();
 });

@@ -69,6 +69,8 @@ function hear(message) {
     if (!alerts.length) return;
     message = { ...message, alerts };
   }
+  // Alerts of a re-screening stand outside the order: they come once and move no cursor.
+  if (message.type === "late") message = { ...message, type: "alerts", late: true };
   if (message.type === "heartbeat" && following) {
     const behind = Object.entries(message.latest).some(([lane, seq]) => seq > (cursor[lane] ?? -1));
     if (behind) socket.send(JSON.stringify({ type: "resume", after: cursor }));

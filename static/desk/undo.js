@@ -12,7 +12,7 @@ function ring() {
   svg.setAttribute("class", "d-undo-ring");
   svg.setAttribute("viewBox", "0 0 20 20");
   svg.setAttribute("aria-hidden", "true");
-  for (const name of ["d-ring-track", "d-ring"]) {
+  for (const name of ["d-undo-track", "d-undo-run"]) {
     const circle = document.createElementNS(SVG, "circle");
     circle.setAttribute("class", name);
     for (const [key, value] of [["cx", 10], ["cy", 10], ["r", 8], ["fill", "none"], ["stroke-width", 2.5]]) circle.setAttribute(key, value);

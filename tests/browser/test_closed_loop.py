@@ -57,7 +57,7 @@ def test_an_alert_arrives_live_and_its_case_is_closed_as_fraud(running_desk: Run
     expect(ines.page.get_by_test_id("reason-list")).to_contain_text("steers the device")
     ines.shot("case")
     close_as_fraud(ines)
-    eventually(lambda: decision(running_desk, answer["id"])["resolution"] == "blocked")
+    eventually(lambda: decision(running_desk, answer["id"])["resolution"] == "blocked", patience=25)
     eventually(lambda: learnt(running_desk, answer["id"]) == "2")
 
 

@@ -40,13 +40,13 @@ def log(*payments: Transaction) -> None:
     for payment in payments:
         cursor.seq += 1
         payment.decisions.update(seq=cursor.seq)
-        LaneLog.objects.create(
-            lane=cursor.pk, seq=cursor.seq, epoch=0, token=TOKEN, kind=1, transaction_id=payment.pk
-        )
+        LaneLog.objects.create(lane=cursor.pk, seq=cursor.seq, epoch=0, token=TOKEN, kind=1, transaction_id=payment.pk)
     cursor.save()
 
 
-def judged(outcome: str, amount: int = 1000, score: int = 800, decided: dict | None = None, **fields: Any) -> Transaction:
+def judged(
+    outcome: str, amount: int = 1000, score: int = 800, decided: dict | None = None, **fields: Any
+) -> Transaction:
     payment = make_transaction(amount=amount, **fields)
     make_decision(payment, outcome=outcome, score=score, **(decided or {}))
     log(payment)
@@ -221,18 +221,33 @@ def person():
     return make_user("ines", *WORK)
 
 
+def colleague(case: Case) -> Any:
+    """Who may open again what another person closed."""
+    user = make_user("tomas", *WORK)
+    case.queue.members.add(user)
+    return user
+
+
 def history(case: Case, *steps: tuple[str, int, Any, str]) -> None:
     """Lines of history: (kind, minutes after opening, actor, status after)."""
     for kind, minutes, actor, after in steps:
         case.events.create(kind=kind, at=case.opened_at + timedelta(minutes=minutes), actor=actor, after=after)
 
 
-def closed_case(person: Any, disposition: str = "legitimate", minutes: int = 30, customer: str = "c", **fields: Any) -> Case:
+def closed_case(
+    person: Any, disposition: str = "legitimate", minutes: int = 30, customer: str = "c", **fields: Any
+) -> Case:
     opened = timezone.now() - timedelta(hours=5)
-    case = make_case(make_alert(customer), queue=make_queue(person), opened_at=opened, due_at=opened + timedelta(hours=1))
+    case = make_case(
+        make_alert(customer), queue=make_queue(person), opened_at=opened, due_at=opened + timedelta(hours=1)
+    )
     history(case, ("claimed", 10, person, "in_review"), ("closed", minutes, person, "closed"))
     Case.objects.filter(pk=case.pk).update(
-        status="closed", disposition=disposition, closed_by=person, closed_at=opened + timedelta(minutes=minutes), **fields
+        status="closed",
+        disposition=disposition,
+        closed_by=person,
+        closed_at=opened + timedelta(minutes=minutes),
+        **fields,
     )
     return case
 
@@ -268,7 +283,7 @@ def test_a_lapsed_lease_counts_up_to_the_last_act_in_it(person):
 def test_reopening_takes_the_close_back_and_counts_itself(person):
     case = closed_case(person)
     worked.tally()
-    services.reopen_case(case.pk, by=person, note="The customer called again.")
+    services.reopen_case(case.pk, by=colleague(case), note="The customer called again.")
     worked.tally()
     assert of(worked.CLOSED) == of(worked.HANDLING) == {}
     assert of(worked.REOPENED) == {(0, 0): 1}
@@ -295,7 +310,7 @@ def test_counting_step_by_step_gives_what_counting_anew_gives(person):
         say(payment, verdict)
         worked.tally()
     say(case.case_alerts.get().alert.transaction, "fraud")
-    services.reopen_case(case.pk, by=person, note="The bank says otherwise.")
+    services.reopen_case(case.pk, by=colleague(case), note="The bank says otherwise.")
     worked.tally()
     steps = everything()
     assert all(steps)
