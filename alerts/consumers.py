@@ -75,10 +75,17 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         await self.leave()
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Nothing more goes out after this, not even what already waits in the channel."""
+        """Nothing more goes out after this, not even what already waits in the channel; the first code counts."""
+        if not self.open:
+            return
         self.open = False
         await self.leave()
         await super().close(code, reason)
+
+    async def send_json(self, content: Any, close: bool = False) -> None:
+        """Only while the socket is open: a push may close it between two heartbeats."""
+        if self.open:
+            await super().send_json(content, close)
 
     async def leave(self) -> None:
         """Out of the groups; a layer that is gone forgets us by itself."""
@@ -117,7 +124,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         """Heartbeats, the repair of lost pushes, and the doorkeeper's rounds."""
         checked = time.monotonic()
         try:
-            while True:
+            while self.open:
                 if time.monotonic() - checked >= CHECK or self.over():
                     checked = time.monotonic()
                     if code := await self.refusal():
@@ -146,7 +153,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
                 return
             await self._forward(lane_id, alerts)
             sent += len(alerts)
-            if len(alerts) < CHUNK:
+            if len(alerts) < CHUNK or not self.open:
                 return
 
     async def _forward(self, lane_id: int, alerts: list[dict[str, Any]]) -> None:

@@ -28,7 +28,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from asgiref.sync import async_to_sync
 from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
@@ -291,6 +290,7 @@ class Pushes:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._queue: list[Batch] = []
+        self._notes: list[tuple[str, dict[str, Any]]] = []
         self._samples: dict[int, Sample] = {}
         self._ticked: dict[int, float] = {}
         self._last: dict[int, int] = {}
@@ -310,6 +310,14 @@ class Pushes:
         with self._lock:
             self._start()
             self._wait((lane_id, LATE, columns))
+
+    def note(self, group: str, push: dict[str, Any]) -> None:
+        """Queue a word to a group that is no alert."""
+        with self._lock:
+            self._start()
+            if len(self._notes) < self.WAITING:
+                self._notes.append((group, push))
+                self._lock.notify()
 
     def _wait(self, batch: Batch) -> None:
         if len(self._queue) >= self.WAITING:
@@ -333,7 +341,7 @@ class Pushes:
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             with self._lock:
-                if not (self._queue or self._samples or self._busy):
+                if not (self._queue or self._notes or self._samples or self._busy):
                     return True
             time.sleep(0.01)
         return False
@@ -348,7 +356,9 @@ class Pushes:
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
         while True:
-            batches, samples = self._due()
+            batches, notes, samples = self._due()
+            for group, note in notes:
+                loop.run_until_complete(_send(group, note))
             for batch in batches:  # alerts first: a sample takes a moment to count
                 for push in alerts_raised(*batch):
                     loop.run_until_complete(_send(ALERTS, push))
@@ -357,16 +367,17 @@ class Pushes:
             with self._lock:
                 self._busy = False
 
-    def _due(self) -> tuple[list[Batch], list[tuple[int, Sample]]]:
-        """Wait for alerts or for a sample whose tick is over; what is returned is being sent (`_busy`)."""
+    def _due(self) -> tuple[list[Batch], list[tuple[str, dict[str, Any]]], list[tuple[int, Sample]]]:
+        """Wait for alerts, notes or a sample whose tick is over; what is returned is being sent (`_busy`)."""
         with self._lock:
-            while not self._queue and not self._ripe():
+            while not self._queue and not self._notes and not self._ripe():
                 self._lock.wait(self._rest())
             ripe = [(lane_id, self._samples.pop(lane_id)) for lane_id in self._ripe()]
             self._ticked |= dict.fromkeys((lane_id for lane_id, _ in ripe), time.monotonic())
             batches, self._queue = self._queue, []
+            notes, self._notes = self._notes, []
             self._busy = True
-            return batches, ripe
+            return batches, notes, ripe
 
     def _rest(self) -> float | None:
         """Seconds until the next sample is due; None while there is none."""
@@ -385,7 +396,7 @@ def of_session(key: str) -> str:
 
 def end_session(key: str) -> None:
     """Tell the sockets of a session that it was signed out. One that misses it finds out at its next check."""
-    async_to_sync(_send)(of_session(key), {"type": "session.ended"})
+    _pushes.note(of_session(key), {"type": "session.ended"})
 
 
 async def _send(group: str, push: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Which alerts the live page shows: its filters and its place, both in its address. Bounded reads, keyset pages.
 
-Filters look through the newest alerts only, `LOOKED_THROUGH` of them a page: a filter that little fits must not read the
-whole past. "Older" goes on from where the looking stopped, so every alert can be reached.
+Filters look through the newest alerts only, `LOOKED_THROUGH` of them a page: one that little fits may not read all
+there is. "Older" goes on from where the looking stopped, so every alert can be reached.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Rows:
 
 
 def rows(address: Address, unit: int) -> Rows:
-    """The newest alerts at the address's place that pass its filters; `unit`: minor units of one of the base currency."""
+    """The newest alerts at the address's place that pass its filters; `unit`: minor units of 1 of the base currency."""
     past = Alert.objects.order_by("-raised_at", "-pk").defer("reasons", "rules")
     if address.before:
         at, alert_id = address.before
@@ -130,5 +130,3 @@ def unit_of(currency: str) -> int:
 def as_said(address: Address, unit: int) -> dict[str, Any]:
     """The filters as the page's script applies them to what is pushed."""
     return {**address.filters, "amount": address.amount * unit, "older": bool(address.before)}
-
-

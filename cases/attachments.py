@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, Subquery
+from django.db.models.functions import Coalesce
 from django.db.transaction import atomic, on_commit
 from django.utils import timezone
 
@@ -98,6 +100,12 @@ def remove(attachment_id: int, *, by: Any, reason: str) -> Attachment:
 def of(case: Case) -> list[Attachment]:
     """The case's files, removed ones too, oldest first; a case has few."""
     return list(case.attachments.select_related("author", "removed_by")[: 10 * MOST_FILES])
+
+
+def file_counts(case: Any) -> Any:
+    """How many files a case has that are not removed, as an expression; `case` is its key or an OuterRef."""
+    live = Attachment.objects.filter(case=case, removed_at=None).order_by()
+    return Coalesce(Subquery(live.values("case").annotate(n=Count("pk")).values("n")), 0)
 
 
 def path_of(attachment: Attachment) -> Path:
@@ -183,7 +191,17 @@ def _write_out(path: Path, chunks: Iterable[bytes]) -> tuple[int, str]:
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+    _sync_folder(path.parent)
     return size, digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file outlives a power cut only once its folder is on disk too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @atomic

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ COLUMNS = (
     "number", "at", "kind", "actor", "role", "ip", "request", "before", "after", "note", "data",
 )  # fmt: skip
 _BEGINNING = (datetime.max.replace(tzinfo=UTC), "~", 2**62)
+_HASH = re.compile(r"[0-9a-f]{64}")
 _ORIGIN = ("role", "ip", "request")
 
 _LINES = """
@@ -177,6 +179,8 @@ def _line(row: Any) -> Line:
 def _spoken(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in value.items())
+    if isinstance(value, str) and _HASH.fullmatch(value):
+        return f"{value[:8]}…{value[-6:]}"
     if isinstance(value, list):
         return ", ".join(map(str, value[:8])) + (f" and {len(value) - 8} more" if len(value) > 8 else "")
     return str(value)

@@ -10,6 +10,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.postgres.expressions import ArraySubquery
 from django.core.cache import cache
+from django.db.models import OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -17,7 +18,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from redis.exceptions import RedisError
 
 from alerts.models import Alert
-from cases import dossier, entity_desk, factsheet, places, presence, record_desk, services, sightings
+from cases import dossier, entity_desk, factsheet, late_labels, places, presence, record_desk, services, sightings
+from cases.attachments import file_counts
 from cases.changes import compared, for_page, since
 from cases.close_form import check_groups, close_form
 from cases.evaluated import definition, evaluated, rule_version
@@ -25,8 +27,11 @@ from cases.history import StaleCase
 from cases.models import Case, CaseAlert, Queue
 from cases.querysets import sees_everything
 from cases.rights import rights
+from cases.routing import subject_of
 from cases.timeline import SHOWS, timeline
 from cases.workflow import CaseError, Status
+
+SUBJECTS = ("merchant", "device")  # what an incident may be about, as the document names them
 
 
 @require_GET
@@ -49,7 +54,8 @@ def readable(request: HttpRequest, case_id: int) -> Case:
     """The case, if the person may read it; else it does not exist. `my_queues`: those the person is a member of."""
     mine = Queue.members.through.objects.filter(user=request.user.pk).values("queue_id")
     cases = Case.objects.select_related("queue__escalates_to", "assignee", "lane", "close_reason", "closed_by")
-    found = cases.annotate(my_queues=ArraySubquery(mine)).filter(pk=case_id).first()
+    files = file_counts(OuterRef("pk"))
+    found = cases.annotate(my_queues=ArraySubquery(mine), file_count=files).filter(pk=case_id).first()
     if found is None:
         raise Http404
     found.is_member = found.queue_id in found.my_queues
@@ -85,6 +91,11 @@ def case_page(
         "refusal": refusal,
         "conflict": compared(refusal.missed, case.alert_count) if isinstance(refusal, StaleCase) else [],
         "at_risk": dossier.at_risk(case, dossier.sums(alerts, others)),
+        "subject": subject_of(case.queue.grouping, *(chosen.document.get(kind) for kind in SUBJECTS))
+        if chosen
+        else None,
+        "customers": f"{len({each.alert.customer for each in alerts})}{'+' if others else ''}",
+        "late_labels": late_labels.of(case) if case.contradicted_at else [],
         "watchers": presence.look(case.pk, request.user),
         **rights(request, case),
         **(_why(case, alerts, others, chosen) if chosen else {}),

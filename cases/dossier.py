@@ -274,7 +274,8 @@ def _rule(hit: dict[str, Any], most: float) -> Evidence:
     weight = hit.get("weight", 0)
     shadow = hit.get("mode") == "shadow"
     values = (hit.get("values") or {}).items()  # of an alert from before values were kept in words
-    seen = " · ".join(hit.get("said") or [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values])
+    told = hit.get("said") or [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values]
+    seen = " · ".join(part for part in told if part != hit.get("text"))
     source = [seen, "shadow, not counted in the outcome" if shadow else ""]
     return Evidence(
         text=hit.get("text", ""),
@@ -433,7 +434,7 @@ def _adds(reason: dict[str, Any], first: dict[str, Any]) -> bool:
 
 # What reasons that come together look like, the most telling first: all codes of a line must be among the reasons.
 LOOKS_LIKE: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset({"REMOTE_ACCESS"}), "a customer steered by somebody else"),
+    (frozenset({"REMOTE_ACCESS"}), "a remote-access scam"),
     (frozenset({"NEW_DEVICE", "NEW_PAYEE"}), "account takeover"),
     (frozenset({"NEW_DEVICE", "PAYEE_MISMATCH"}), "account takeover"),
     (frozenset({"NEW_DEVICE", "BALANCE_DRAINED"}), "account takeover"),

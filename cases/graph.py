@@ -26,7 +26,7 @@ from transactions.codes import ENTITY, VERDICT
 
 MOST = 150  # nodes; the others are counted
 MOST_ALERTS = 50  # of a case, from which the graph begins
-AROUND = 30  # neighbours of a kind that one node brings
+AROUND = 30  # neighbours of a kind that a node brings where the graph begins; a click brings all that fit
 LOOKED = 100  # newest payments of a customer among which fraud is looked for
 PER_LEFT = 300  # links of one node that are tried for edges
 RELATIONS = {
@@ -94,14 +94,15 @@ class Graph:
     """Nodes by pair, edges, and how many more there would be."""
 
     lane: int
+    most: int = MOST
     nodes: dict[Pair, Node] = field(default_factory=dict)
     edges: dict[tuple[Pair, Pair], Edge] = field(default_factory=dict)
     more: int = 0
 
-    def add(self, pair: Pair, *, most: int = MOST) -> bool:
+    def add(self, pair: Pair) -> bool:
         """Whether the node is in; beyond the cap it is not."""
         if pair not in self.nodes:
-            if len(self.nodes) >= most:
+            if len(self.nodes) >= self.most:
                 return False
             self.nodes[pair] = Node(*pair)
         return True
@@ -137,25 +138,25 @@ def _rank(pair: Pair) -> int:
 # --- where it begins --------------------------------------------------------------------------------------------------
 
 
-def of_case(case: Case, user: Any) -> Graph:
+def of_case(case: Case, user: Any, *, most: int = MOST) -> Graph:
     """The case's payments with everything they name, and one hop around that."""
-    graph = Graph(case.lane_id)
+    graph = Graph(case.lane_id, most)
     payments = _payments(case)
     for payment in payments:
         _begin(graph, payment)
     starts = list(graph.nodes)
     for pair in starts:
         graph.nodes[pair].is_start = True
-    _grow(graph, starts)
+    _grow(graph, starts, each=AROUND)
     return _finish(graph, user, {payment["id"]: payment for payment in payments})
 
 
 def around(entity: Entity, user: Any, *, most: int = MOST) -> Graph:
     """One entity and whom it was seen with: where an entity's page begins, and what a click on a node adds."""
-    graph = Graph(entity.lane)
+    graph = Graph(entity.lane, most)
     graph.add(entity.pair)
     graph.nodes[entity.pair].is_start = True
-    _grow(graph, [entity.pair], most=most)
+    _grow(graph, [entity.pair], each=most)
     return _finish(graph, user, {})
 
 
@@ -186,14 +187,14 @@ def _weight(start: Pair, row: entities.Neighbour) -> int:
     return WEIGHT.get(start[0] if shares else row.kind, len(WEIGHT)) + (0 if shares else 10)
 
 
-def _grow(graph: Graph, starts: list[Pair], *, most: int = MOST) -> None:
+def _grow(graph: Graph, starts: list[Pair], *, each: int) -> None:
     """One hop: whom the starts were seen with, those who share something first; what does not fit is counted."""
-    found = entities.neighbours(graph.lane, starts, each=AROUND)
+    found = entities.neighbours(graph.lane, starts, each=each)
     waiting = [
         (_weight(start, row), place, start, row) for start, (rows, _) in found.items() for place, row in enumerate(rows)
     ]
-    for _, _, start, row in sorted(waiting, key=lambda each: each[:2]):
-        if graph.add(row.pair, most=most):
+    for _, _, start, row in sorted(waiting, key=lambda line: line[:2]):
+        if graph.add(row.pair):
             graph.tie(start, row.pair, row.payment, row.seen_at)
     for start, (rows, total) in found.items():
         shown = sum(row.pair in graph.nodes for row in rows)

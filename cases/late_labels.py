@@ -188,13 +188,27 @@ def _contradictions(case_ids: list[int]) -> dict[int, list[LateLabel]]:
     with connection.cursor() as cursor:
         cursor.execute(_LATE, {"cases": case_ids, "sources": _sources()})
         for row in cursor.fetchall():
-            label = LateLabel(
-                row[1], row[2], VERDICT.text(row[3]), LABEL_SOURCE.text(row[4]), FRAUD_TYPE.text(row[5]),
-                *row[6:11], CURRENCY.text(row[11]),
-            )  # fmt: skip
+            label = _late_label(row[1:])
             if label.contradicts:
                 found.setdefault(row[0], []).append(label)
     return found
+
+
+def _late_label(row: tuple[Any, ...]) -> LateLabel:
+    label, payment, verdict, source, fraud_type, known_at, recorded_at, author, said, amount, currency = row
+    return LateLabel(
+        label_id=label,
+        transaction_id=payment,
+        verdict=VERDICT.text(verdict),
+        source=LABEL_SOURCE.text(source),
+        fraud_type=FRAUD_TYPE.text(fraud_type),
+        known_at=known_at,
+        recorded_at=recorded_at,
+        author=author,
+        said=said,
+        amount=amount,
+        currency=CURRENCY.text(currency),
+    )
 
 
 def _touched(after: int, upto: int) -> list[int]:

@@ -125,6 +125,7 @@ class QueueForm(forms.ModelForm):
     sla_2 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P2 due after (working minutes)")
     sla_3 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P3 due after (working minutes)")
     sla_4 = forms.IntegerField(min_value=1, max_value=LONGEST_SLA, label="P4 due after (working minutes)")
+
     class Meta:
         model = Queue
         fields = [  # the minutes to due have fields of their own

@@ -59,7 +59,7 @@ def make_zip(case: Case, reader: Any) -> tuple[IO[bytes], str]:
     """
     told = document(case, reader)
     sums: list[tuple[str, str]] = []
-    out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (handed to the caller, who closes it)
+    out: Any = tempfile.TemporaryFile()  # noqa: SIM115  (handed to the caller, who closes it)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         _put(archive, sums, f"{case.number}.pdf", report.drawn(told))
         _put(archive, sums, f"{case.number}.json", json.dumps(told, ensure_ascii=False, indent=1).encode())

@@ -20,7 +20,7 @@ from cases import attachments, audit, notes, packs, sniffing, tags
 from cases.case_desk import case_page, readable
 from cases.history import NoSuchCase, NotAllowed, StaleCase
 from cases.models import Case
-from cases.record_desk import files_context, named_file
+from cases.record_desk import files_context, named_file, number
 from cases.sightings import saw
 from cases.workflow import CaseError
 
@@ -30,10 +30,6 @@ def _refused(request: HttpRequest, case_id: int, error: CaseError) -> HttpRespon
     status = 403 if isinstance(error, NotAllowed) else 404 if isinstance(error, NoSuchCase) else 422
     status = 409 if isinstance(error, StaleCase) else status
     return case_page(request, readable(request, case_id), form=request.POST, refusal=error, status=status)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 @require_POST
@@ -46,7 +42,7 @@ def note(request: HttpRequest, case_id: int) -> HttpResponse:
             case_id,
             form.get("text", ""),
             by=request.user,
-            corrects=_number(form.get("corrects")),
+            corrects=number(form.get("corrects")),
             about=form.get("about", ""),
         )
     except CaseError as error:
@@ -131,10 +127,10 @@ def remove_file(request: HttpRequest, case_id: int, attachment_id: int) -> HttpR
 def pack(request: HttpRequest, case_id: int, form: str) -> HttpResponseBase:
     """The report of the case: `pdf`, or `zip` with the files."""
     case = readable(request, case_id)
+    if form not in PACKS:
+        raise Http404
     try:
         return PACKS[form](request, case)
-    except KeyError:
-        raise Http404 from None
     except attachments.LostFile as error:
         return case_page(request, case, refusal=error, status=409)
 

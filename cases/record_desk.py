@@ -98,8 +98,8 @@ def mention_list(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         mentions.mark_seen(request.user)
         return redirect("admin:mentions")
-    before = request.GET.get("before", "")
-    found, more = mentions.of(request.user, int(before) if before.isdigit() and len(before) < 19 else 0)
+    before = number(request.GET.get("before"))
+    found, more = mentions.of(request.user, before or 0)
     context = {"mentions": found, "more": more, "unseen": mentions.unseen(request.user), "is_first": not before}
     return admin.site.render(request, "cases/mentions.html", context, title="Mentions")
 
@@ -149,14 +149,13 @@ def snippet_list(request: HttpRequest) -> HttpResponse:
 
 def _keep_snippet(request: HttpRequest) -> CaseError | None:
     form = request.POST
-    named = form.get("id", "")
-    number = int(named) if named.isdigit() and len(named) < 19 else None
+    named = number(form.get("id"))
     try:
-        if form.get("act") == "remove" and number:
-            snippets.remove(number, by=request.user)
+        if form.get("act") == "remove" and named:
+            snippets.remove(named, by=request.user)
         else:
             team = form.get("whose") == "team"
-            snippets.keep(form.get("title", ""), form.get("text", ""), by=request.user, team=team, snippet_id=number)
+            snippets.keep(form.get("title", ""), form.get("text", ""), by=request.user, team=team, snippet_id=named)
     except CaseError as error:
         return error
     return None
@@ -194,8 +193,7 @@ def late_list(request: HttpRequest) -> HttpResponse:
 
 def _deal_with(request: HttpRequest) -> HttpResponse:
     form = request.POST
-    named = form.get("case", "")
-    case_id = int(named) if named.isdigit() and len(named) < 19 else 0
+    case_id = number(form.get("case")) or 0
     if form.get("act") == "reopen":
         case = late_labels.reopen(case_id, by=request.user, reason=form.get("reason", ""))
         if case.status == Case.Status.CLOSED:
@@ -204,6 +202,11 @@ def _deal_with(request: HttpRequest) -> HttpResponse:
     case = late_labels.leave_closed(case_id, by=request.user, reason=form.get("reason", ""))
     messages.success(request, f"{case.number} stays closed.")
     return redirect("admin:late_labels")
+
+
+def number(text: str | None) -> int | None:
+    """A number that a form or an address names, or None for anything else."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def named_file(case: Case, attachment_id: int) -> Attachment:

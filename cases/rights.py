@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils import timezone
 
-from cases import approvals, checklists
+from cases import approvals, checklists, preferences
 from cases.leases import may_take_escalated
 from cases.models import Approval, Case
 from cases.workflow import CLAIMABLE, Status
@@ -50,7 +50,7 @@ def rights(request: HttpRequest, case: Case) -> dict[str, Any]:
         "escalation": _escalation(case) if mine else None,
         "snoozes": [(words, int(span.total_seconds() // 60)) for words, span in SNOOZES],
         "wake_events": EVENTS,
-        "auto_next": request.session.get("auto_next", True),
+        "auto_next": request.session.get("auto_next", preferences.of(user).auto_next),
         "undo_seconds": _undo_seconds(case, user, now) if closes else 0,
         "pending": _pending(case, user),
         "checks": checklists.steps(case) if mine else [],

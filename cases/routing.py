@@ -242,11 +242,12 @@ def subjects(cases: Sequence[Case]) -> dict[int, Subject]:
     document = "alert__transaction__detail__document__"
     rows = CaseAlert.objects.filter(case__in=list(grouped)).order_by("case", "-alert__score", "-pk").distinct("case")
     found = rows.values_list("case", f"{document}merchant", f"{document}device")
-    return {case: subject for case, merchant, device in found if (subject := _subject(grouped[case], merchant, device))}
+    said = {case: subject_of(grouped[case], merchant, device) for case, merchant, device in found}
+    return {case: subject for case, subject in said.items() if subject}
 
 
-def _subject(kind: str, merchant: dict[str, Any] | None, device: dict[str, Any] | None) -> Subject | None:
-    """None where the payment did not say: such a case stands for its customer."""
+def subject_of(kind: str, merchant: dict[str, Any] | None, device: dict[str, Any] | None) -> Subject | None:
+    """What a payment says of an incident's subject; None where it does not: such a case stands for its customer."""
     if kind == Queue.Grouping.MERCHANT and merchant:
         token = str(merchant.get("id") or "")
         return Subject("Merchant", str(merchant.get("name") or token), token)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 
 from django.db.models import Q
@@ -16,8 +15,8 @@ from django.utils import timezone
 
 from cases.history import NotAllowed
 from cases.models import Case, Sighting
+from cases.provenance import address_of, roles_of
 from transactions import pan
-from transactions.auth import caller_address
 from transactions.problems import request_id
 
 AGAIN = timedelta(minutes=10)  # a page that is loaded again within this is the same look
@@ -42,7 +41,8 @@ def saw(
     """Write down that the person of `request` looked; None if the same look was written in the last ten minutes.
 
     `act`: case_viewed, entity_viewed, unmasked, searched, exported; `entity`: (kind, key). `data` never holds what was
-    seen, only what was asked for. Only looks are told once; searches, exports and unmasked values are told each time.
+    seen, only what was asked for, and the person's roles. Only looks are told once; searches, exports and unmasked
+    values are told each time.
     """
     kind, key = entity or ("", 0)
     row = Sighting(
@@ -52,12 +52,12 @@ def saw(
         entity_kind=kind,
         entity_key=key,
         reason=reason,
-        ip=_address(request),
+        ip=address_of(request),
         request_id=request_id(request)[:64],
-        data=data,
     )
     if act in LOOKS and _was_told(row):
         return None
+    row.data = {"role": roles_of(request.user), **data}
     row.save(force_insert=True)
     return row
 
@@ -70,13 +70,6 @@ def _was_told(row: Sighting) -> bool:
     if row.entity_kind:
         same = same.filter(entity_kind=row.entity_kind, entity_key=row.entity_key)
     return same.exists()
-
-
-def _address(request: HttpRequest) -> str | None:
-    try:
-        return str(ip_address(caller_address(request)))
-    except ValueError:
-        return None
 
 
 def check_reason(reason: str) -> str:

@@ -34,6 +34,7 @@ ALLOWED = "pdf, png, jpg, txt, csv, docx, xlsx or eml"
 _SAME = {"jpeg": "jpg"}
 _MAGIC = ((b"%PDF-", "pdf"), (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"PK\x03\x04", "zip"))
 _PARTS = {"docx": "word/document.xml", "xlsx": "xl/workbook.xml"}
+_ZIP64 = b"PK\x06\x07"
 _CONTENT_TYPES = "[Content_Types].xml"
 _HEAD, _CHUNK = 65_536, 1 << 20
 MOST_PARTS, LARGEST_DIRECTORY = 5_000, 1 << 20
@@ -99,7 +100,8 @@ def _check_directory(file: IO[bytes]) -> None:
     if place < 0 or len(tail) < place + 22:
         raise RefusedFile("The file is damaged: it cannot be read as a document.")
     parts, directory = struct.unpack("<HL", tail[place + 10 : place + 16])
-    if parts > MOST_PARTS or directory > LARGEST_DIRECTORY:
+    is_huge = tail[max(0, place - 20) :].startswith(_ZIP64)  # its list may be longer than the end of the file says
+    if parts > MOST_PARTS or directory > LARGEST_DIRECTORY or is_huge:
         raise RefusedFile("The document has too many parts inside.")
 
 

@@ -159,6 +159,10 @@ TOLD = {
     "file_added": ("paperclip", "{name} attached {file}"),
     "file_removed": ("paperclip", "{name} removed {file}"),
     "late_label": ("tag", "A later label says otherwise: {after}"),
+    "assigned": ("user-round", "The case was given to {after}"),
+    "unassigned": ("user-round", "{name} took the case from {before}"),
+    "reviewed": ("scale", "{name} looked at the close again: {after}"),
+    "tagged": ("tag", "{name} changed the tags"),
     "left_closed": ("st-closed", "{name} left the case closed"),
 }
 

@@ -196,6 +196,7 @@ class Links {
     this.cy.getElementById(id).data("text", elements(this.data).find((each) => each.data.id === id).data.text);
     this.cy.add(fresh);
     if (fresh.length) await settle(this.cy, old);
+    this.grownUnseen ||= this.$("picture").hidden;
   }
 
   listen() {
@@ -276,7 +277,10 @@ class Links {
     for (const button of this.box.querySelectorAll("[data-as]")) button.setAttribute("aria-pressed", String(button.dataset.as === as));
     this.$("table").hidden = as !== "table";
     this.$("picture").hidden = this.$("legend").hidden = as === "table";
-    if (as === "picture") this.cy?.resize();
+    if (as !== "picture" || !this.cy) return;
+    this.cy.resize();
+    if (this.grownUnseen) this.cy.fit(undefined, 28);  // what grew while the table was shown had no room to fit into
+    this.grownUnseen = false;
   }
 }
 

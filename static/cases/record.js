@@ -101,6 +101,7 @@ function startUpload(upload) {
     if (upload.dataset.sent) event.preventDefault();
     upload.dataset.sent = "yes";
   });
+  addEventListener("pageshow", () => { delete upload.dataset.sent; check(); });
   function check() {
     const large = [...choice.files].find((file) => file.size > Number(upload.dataset.largest));
     choice.setCustomValidity(large ? `${large.name} is larger than 25 MB.` : choice.files.length > 5 ? "At most 5 files at a time." : "");

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.browser.conftest import Visitor
+from tests.browser.pages import new_case
 
 pytestmark = pytest.mark.slow
 SignIn = Callable[..., Visitor]
@@ -35,11 +36,8 @@ def prefer(page: Page, **changes: object) -> None:
 
 
 def first_case(visitor: Visitor) -> str:
-    """The path of the first case in the queue."""
-    visitor.open("/desk/queue/")
-    href = visitor.page.locator("[data-testid=queue-table] a[href*='/cases/']").first.get_attribute("href")
-    assert href
-    return href
+    """The path of a case in the queue that nobody has worked yet."""
+    return f"/desk/cases/{new_case(visitor.desk)}/"
 
 
 def test_the_palette_is_a_combobox_that_finds_pages_cases_and_acts(ines: Visitor):
@@ -109,6 +107,7 @@ def test_with_shortcuts_off_every_letter_changes_nothing(ines: Visitor, place: s
     prefer(page, shortcuts=False)
     ines.open(path)
     expect(page.get_by_test_id("live-state")).to_contain_text("Live")
+    page.wait_for_load_state("networkidle")
     assert page.locator("[aria-keyshortcuts='N'], [aria-keyshortcuts='F'], [aria-keyshortcuts='/']").count() == 0
     before = everything(page)
 

@@ -118,6 +118,14 @@ def test_a_bomb_is_refused_without_being_unpacked():
         sniffing.kind_of(io.BytesIO(many), "a.docx")
 
 
+def test_a_list_that_says_it_is_longer_elsewhere_is_refused():
+    """ZIP64 names a second list, whose length the bound would not see."""
+    place = DOCX.rindex(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + bytes(16)
+    with pytest.raises(RefusedFile, match="too many parts"):
+        sniffing.kind_of(io.BytesIO(DOCX[:place] + locator + DOCX[place:]), "a.docx")
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
     [

@@ -82,7 +82,7 @@ def test_older_alerts_come_by_seq_without_gap_or_double(big):
     ("codes", "pattern"),
     [
         ({"NEW_DEVICE", "NEW_PAYEE", "VELOCITY"}, "account takeover"),
-        ({"REMOTE_ACCESS"}, "a customer steered by somebody else"),
+        ({"REMOTE_ACCESS"}, "a remote-access scam"),
         ({"IMPOSSIBLE_TRAVEL", "VELOCITY"}, "a stolen or copied card"),
         ({"UNUSUAL_TIME"}, ""),
     ],

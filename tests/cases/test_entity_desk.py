@@ -185,7 +185,7 @@ def test_the_search_finds_by_any_identifier_masks_it_and_is_recorded(as_user, in
     assert "CU ••4417" in text
     assert url("customer", "cust-4417") in text
     row = Sighting.objects.get(act="searched")
-    assert row.data == {"q": "••4417", "found": 1}
+    assert row.data == {"role": "", "q": "••4417", "found": 1}
     assert 'data-testid="entity-none"' in page(client.get("/desk/entities/", {"q": "nobody-at-all"}))
     assert "Type or paste" in page(client.get("/desk/entities/"))
     assert Sighting.objects.filter(act="searched").count() == 2

@@ -34,7 +34,7 @@ def test_a_look_keeps_who_from_where_and_in_which_request(ines):
     case = make_case()
     row = sightings.saw(looking(ines, REMOTE_ADDR="10.1.2.3"), "case_viewed", case=case, tab="graph")
     assert (row.actor, row.case, row.ip, row.request_id) == (ines, case, "10.1.2.3", "req-12345678")
-    assert row.data == {"tab": "graph"}
+    assert row.data == {"role": "", "tab": "graph"}
     assert sightings.saw(looking(ines, REMOTE_ADDR="nonsense"), "searched").ip is None
 
 
