@@ -156,7 +156,7 @@ def owed(ground: Ground) -> int:
         cursor.execute(
             "SELECT count(*) FROM transaction t WHERE t.lane = %s AND t.intake = 1"
             " AND t.id > (SELECT mark FROM lane_cursor WHERE lane = %s)"
-            " AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1)",
+            " AND NOT EXISTS (SELECT FROM decision d WHERE d.id = t.id * 64 + 1 OFFSET 0)",
             [ground.lane.pk, ground.lane.pk],
         )
         return cursor.fetchone()[0]

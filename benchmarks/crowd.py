@@ -2,7 +2,8 @@
 
 Bodies are made before the clock starts. A *sheet* is a matrix of bytes, one payment's JSON a row, all rows as long as
 each other, so that a fresh run number and time are written into thousands of bodies by two assignments: the load costs
-next to nothing while it is measured. Devices are mostly the customer's own, merchants are visited unevenly.
+next to nothing while it is measured. Devices are mostly the customer's own; merchants are visited unevenly, most often
+those that the customer always goes to.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 CUSTOMERS, MERCHANTS, DEVICES = 50_000, 10_000, 60_000
+HABITS, FAITHFUL = 20, 0.85  # so many merchants of one's own, and how often it is one of them
 MCCS = np.array([5411, 5812, 5541, 5732, 4111, 5651, 5999, 7011, 5912, 4121])
 FOLDER = Path(__file__).resolve().parent / "payloads"
 LETTERS = np.frombuffer(string.ascii_lowercase.encode(), "u1")
@@ -64,7 +66,8 @@ def draw(n: int, rng: np.random.Generator, *, shard: int = 0, shards: int = 1) -
     """`n` payments of the crowd, or of one of `shards` equal parts of its customers."""
     customer = rng.integers(0, CUSTOMERS // shards, n) * shards + shard
     own = rng.random(n) < 0.97
-    merchant = (MERCHANTS * rng.random(n) ** 2).astype("i8")
+    habit = usual(customer, rng.integers(0, HABITS, n))
+    merchant = (MERCHANTS * np.where(rng.random(n) < FAITHFUL, habit, rng.random(n)) ** 2).astype("i8")
     return Picks(
         customer,
         merchant,
@@ -73,6 +76,12 @@ def draw(n: int, rng: np.random.Generator, *, shard: int = 0, shards: int = 1) -
         np.round(48.5 + (merchant % 100) * 0.008 + rng.random(n) * 0.001, 4),
         np.round(2.5 + (merchant % 97) * 0.008 + rng.random(n) * 0.001, 4),
     )
+
+
+def usual(customer: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Where in the crowd's merchants, 0 to 1, a customer's own ones lie: the same for ever, without a table."""
+    mixed = (customer * 2_654_435_761 + which * 40_503_977 + 12_345) % 2**32
+    return (mixed ^ (mixed >> 15)) * 2_246_822_519 % 2**32 / 2**32
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

@@ -360,7 +360,8 @@ class Keeper:
             "maintenance_work_mem": "128MB", "jit": "off", "random_page_cost": 1.1,
             # Keys go in all over the indexes, and after a checkpoint each page that is touched goes into the log once
             # more as a whole: so checkpoints are rare. A commit of thousands of rows fits into the log's buffers.
-            "max_wal_size": "4GB", "min_wal_size": "512MB", "wal_buffers": "32MB", "checkpoint_timeout": "15min",
+            "max_wal_size": f"{_log_gigabytes(self.state)}GB", "min_wal_size": "512MB", "wal_buffers": "32MB",
+            "checkpoint_timeout": "15min",
             "max_parallel_workers_per_gather": 0, "timezone": "UTC", "log_timezone": "UTC",
             "log_min_duration_statement": "5s", "synchronous_commit": "on",
         }  # fmt: skip
@@ -426,6 +427,14 @@ class Keeper:
 
     def _log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
+
+
+def _log_gigabytes(state: Path) -> int:
+    """How far Postgres' log may grow between two checkpoints: an eighth of the free disk, 1 to 8 GB.
+
+    More would save little more, and a server that was killed reads all of it before it answers again.
+    """
+    return max(1, min(8, shutil.disk_usage(state).free // 8_000_000_000))
 
 
 def _shared_megabytes() -> int:
