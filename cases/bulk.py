@@ -265,6 +265,7 @@ def _assign(case_id: int, order: Order, by: Any) -> None:
 
 
 def _move(case_id: int, order: Order, by: Any) -> None:
+    assert order.queue is not None  # checked before the first case
     handover.move_to_queue(case_id, order.queue, by=by, note=order.reason)
 
 

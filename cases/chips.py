@@ -52,7 +52,7 @@ def _lists(address: Address, queues: dict[str, str]) -> list[tuple[str, ...]]:
 
 
 def _single(address: Address) -> list[tuple[str, ...]]:
-    found = []
+    found: list[tuple[str, ...]] = []
     if address.assignee:
         found.append(("Assignee is", ASSIGNEES.get(address.assignee) or _person(address.assignee), "assignee"))
     if address.due:
@@ -72,7 +72,7 @@ def _person(pk: str) -> str:
 
 
 def _ranges(address: Address) -> list[tuple[str, ...]]:
-    found = []
+    found: list[tuple[str, ...]] = []
     if address.score_from or address.score_to:
         found.append(("Score", _span(address.score_from, address.score_to), "score_from", "score_to"))
     if address.amount_from or address.amount_to or address.currency:

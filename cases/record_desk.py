@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from cases import attachments, late_labels, mentions, notes, snippets
 from cases.history import NotAllowed
 from cases.models import Attachment, Case, Mention, Note
+from cases.notes import RefusedText
 from cases.querysets import for_member
 from cases.workflow import CaseError
 
@@ -39,7 +40,8 @@ def case_context(
     shown = notes_of(case)
     return {
         "notes": shown,
-        "note_text": given.get("text", ""),
+        # What looks like a card number is not even sent back: the page keeps the draft by itself.
+        "note_text": "" if isinstance(refusal, RefusedText) else given.get("text", ""),
         "note_about": given.get("about", ""),
         "abouts": list(notes.ABOUT.items()),
         "correcting": _correcting(shown, given.get("corrects") or request.GET.get("correct", "")),

@@ -129,7 +129,7 @@ def _day_up(at: datetime) -> datetime:
     return floor if floor == at else floor + DAY
 
 
-def rows(sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
     """Rows of a statement."""
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
@@ -254,6 +254,11 @@ class Cell:
     note: str = ""
     css: str = ""
     bar: tuple[float, float, float] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its text is all there is to draw."""
+        return not (self.href or self.note or self.bar or self.css in ("score", "held", "cut"))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Permission
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_POST
 
@@ -19,11 +21,21 @@ from fraudsite.models import User
 
 
 class DeskBackend(ModelBackend):
-    """Django's own, which reads a person together with their preferences: one query instead of two on every page."""
+    """Django's own with fewer queries on every page: a person with their preferences, all their rights at once."""
 
     def get_user(self, user_id: Any) -> User | None:
         user = User.objects.select_related("desk_preference").filter(pk=user_id).first()
         return user if user is not None and self.user_can_authenticate(user) else None
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        if not user_obj.is_active or user_obj.is_anonymous or obj is not None:
+            return set()
+        if not hasattr(user_obj, "_perm_cache"):
+            own = Permission.objects.filter(Q(user=user_obj) | Q(group__user=user_obj))
+            rights = Permission.objects.all() if user_obj.is_superuser else own
+            found = rights.order_by().values_list("content_type__app_label", "codename").distinct()
+            user_obj._perm_cache = {f"{app}.{name}" for app, name in found}
+        return user_obj._perm_cache
 
 
 def began(sender: Any, request: HttpRequest, **kwargs: Any) -> None:

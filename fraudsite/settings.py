@@ -188,7 +188,7 @@ DATA_DIR = Path(env_text("DATA_DIR", str(STATE_DIR / "data")))
 MODEL_DIR = DATA_DIR / "models"
 PROFILE_DIR = DATA_DIR / "profiles"
 IMPORT_DIR = DATA_DIR / "imports"
-# Files of cases, under random names. Nothing serves this folder; the desk hands each file out after asking who wants it.
+# Files of cases, under random names. Nothing serves this folder; the desk hands each out after asking who wants it.
 ATTACHMENT_DIR = Path(env_text("ATTACHMENT_DIR", str(STATE_DIR / "attachments")))
 # The command that scans an upload for viruses; the file's path is added. Empty: files are kept unscanned, and say so.
 ATTACHMENT_SCAN = shlex.split(env_text("ATTACHMENT_SCAN", ""))

@@ -54,7 +54,7 @@ def _places(words: Iterable[str]) -> str:
 
 
 _DISPOSITION = " ".join(f"WHEN '{word}' THEN {place}" for place, word in enumerate(DISPOSITIONS) if word)
-_SAID = {**LABEL, Case.Disposition.SUSPECTED_FRAUD.value: "fraud"}
+_SAID = {**LABEL, "suspected_fraud": "fraud"}
 _SAYS = " ".join(f"WHEN '{word}' THEN {VERDICT.code(label)}" for word, label in _SAID.items())
 _STATUSES = ", ".join(f"'{word}'" for word in Status.values)
 _NO_MOVES = "'tagged', 'assigned'"  # their `after` is a word of people's

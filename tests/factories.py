@@ -17,7 +17,7 @@ from django.utils import timezone
 from alerts.models import Alert, AlertExplanation
 from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CloseReason, Queue
-from scoring.models import Decision, PolicyVersion, Release, decision_id
+from scoring.models import Decision, HoldResolution, PolicyVersion, Release, decision_id
 from transactions.codes import entity_key
 from transactions.models import ApiClient, Lane, Transaction, TransactionDetail
 
@@ -232,3 +232,8 @@ def _next(sequence: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval(%s)", [sequence])
         return int(cursor.fetchone()[0])
+
+
+def past_the_undo() -> None:
+    """As if the seconds in which a close can be taken back were over: its resolutions are final."""
+    HoldResolution.objects.update(final_at=timezone.now())

@@ -77,7 +77,7 @@ def page(request: HttpRequest, key: str) -> HttpResponse:
     template = "desk/dashboards/page.html"
     if request.headers.get("X-Requested-With") == "desk":
         template = "desk/dashboards/body.html"
-    return admin.site.render(request, template, context, title=found.title)  # type: ignore[attr-defined]
+    return admin.site.render(request, template, context, title=found.title)
 
 
 def admitted(request: HttpRequest, key: str) -> Dashboard:
@@ -187,4 +187,4 @@ def rows(request: HttpRequest) -> HttpResponse:
         "csv": f"?{query.urlencode()}",
         "dashboard": DASHBOARDS["overview"],
     }
-    return admin.site.render(request, "desk/dashboards/rows.html", context, title="Payments")  # type: ignore[attr-defined]
+    return admin.site.render(request, "desk/dashboards/rows.html", context, title="Payments")

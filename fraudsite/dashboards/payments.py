@@ -117,7 +117,8 @@ def places(filters: Filters, span: Span, limit: int) -> list[tuple[int, datetime
         "alerts": ("raised_at", "id", "alert"),
         "decisions": ("decided_at", "transaction_id", "decision"),
     }[filters.kind]
-    where, values = [f"{at} >= %s", f"{at} < %s"], [span.start, span.end]
+    where = [f"{at} >= %s", f"{at} < %s"]
+    values: list[Any] = [span.start, span.end]
     for condition, value in conditions(filters):
         where.append(condition)
         values += value

@@ -338,9 +338,11 @@ def backlog(queues: list[Queue], now: datetime | None = None) -> Table:
     for queue in queues:
         total = sum(counts[queue.pk])
         url = queue_url(queue=queue.slug, sort="-age")
-        age = (now - oldest[queue.pk]).total_seconds() if queue.pk in oldest else None
+        waited = (now - oldest[queue.pk]).total_seconds() if queue.pk in oldest else None
         cells = [_heat(n, total, place, url) for place, n in enumerate(counts[queue.pk])]
-        lines.append([text(queue.name, queue_url(queue=queue.slug)), *cells, count(total, url), seconds(age, href=url)])
+        lines.append(
+            [text(queue.name, queue_url(queue=queue.slug)), *cells, count(total, url), seconds(waited, href=url)]
+        )
     foot = _all(counts, oldest, now) if lines else []
     head = [Column("Queue", numeric=False), *(Column(name) for name in AGE_NAMES), Column("Open", measure="backlog")]
     return Table(

@@ -78,7 +78,9 @@ def test_dragging_a_row_onto_a_person_fills_in_the_form_only(sign_in: SignIn, a_
     page = board(sign_in("lead"))
     person = page.locator("[data-target]", has_text="Ines Verbeek")
     page.locator("#cases tbody tr").first.drag_to(person)
-    expect(page.locator("#to")).to_have_value(person.get_attribute("data-target"))
+    target = person.get_attribute("data-target")
+    assert target
+    expect(page.locator("#to")).to_have_value(target)
     expect(page.locator("[data-chosen]")).to_have_text("1 case chosen")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -23,7 +24,7 @@ EACH = 20
 def some_cases(running_desk: RunningDesk) -> list[int]:
     """Three fresh cases, each of a customer of its own."""
     ids = [post(running_desk, steered("queue"))["id"] for _ in range(3)]
-    return [eventually(lambda each=each: case_of(running_desk, each)) for each in ids]
+    return [eventually(partial(case_of, running_desk, each)) for each in ids]
 
 
 def at_the_queue(visitor: Visitor, address: str = QUEUE) -> Page:
@@ -75,7 +76,7 @@ def test_the_banner_speaks_at_most_once_a_second(sign_in: SignIn, some_cases: li
 def test_two_people_pressing_n_twenty_times_get_forty_cases(running_desk: RunningDesk, sign_in: SignIn):
     ids = [post(running_desk, steered("next"))["id"] for _ in range(2 * EACH)]
     for each in ids:
-        eventually(lambda each=each: case_of(running_desk, each))
+        eventually(partial(case_of, running_desk, each))
     pages = [at_the_queue(sign_in(name)) for name in ("investigator", "investigator2")]
     taken: list[str] = []
     for _ in range(EACH):

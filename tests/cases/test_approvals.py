@@ -112,7 +112,7 @@ def test_the_maker_can_withdraw(team, asked):
 def test_an_alert_that_joins_makes_the_request_outdated(team):
     make_alert("anna")
     services.open_cases()
-    close(services.claim_next(team.ines), team.ines)
+    close(team.next_case(), team.ines)
     make_alert("anna")
     services.open_cases()
     asked = Approval.objects.get()
@@ -204,7 +204,7 @@ def test_approving_while_an_alert_joins_never_decides_on_it():
         make_alert(f"customer-{number}")
     services.open_cases()
     for _ in range(5):
-        close(services.claim_next(team.ines), team.ines)
+        close(team.next_case(), team.ines)
     asked = list(Approval.objects.order_by("pk").values_list("pk", flat=True))
     for number in range(5):
         make_alert(f"customer-{number}")

@@ -15,7 +15,7 @@ from transactions.codes import entity_key
 pytestmark = pytest.mark.django_db
 
 
-def key(kind, token):
+def key(kind: str, token: str) -> tuple[str, int]:
     return kind, entity_key(kind, token)
 
 

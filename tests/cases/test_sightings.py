@@ -33,9 +33,11 @@ def past(act, ago, **fields):
 def test_a_look_keeps_who_from_where_and_in_which_request(ines):
     case = make_case()
     row = sightings.saw(looking(ines, REMOTE_ADDR="10.1.2.3"), "case_viewed", case=case, tab="graph")
+    assert row is not None
     assert (row.actor, row.case, row.ip, row.request_id) == (ines, case, "10.1.2.3", "req-12345678")
     assert row.data == {"role": "", "tab": "graph"}
-    assert sightings.saw(looking(ines, REMOTE_ADDR="nonsense"), "searched").ip is None
+    unknown = sightings.saw(looking(ines, REMOTE_ADDR="nonsense"), "searched")
+    assert unknown is not None and unknown.ip is None
 
 
 def test_the_same_look_within_ten_minutes_is_one(ines):

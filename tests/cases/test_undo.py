@@ -89,7 +89,7 @@ def test_what_was_resolved_before_the_close_stays_resolved(team):
 def test_undo_is_refused_beside_the_next_case_of_the_customer(team):
     make_alert("anna")
     services.open_cases()
-    case = services.claim_next(team.ines)
+    case = team.next_case()
     close(case, team.ines)
     make_alert("anna")
     services.open_cases()
@@ -106,7 +106,7 @@ def test_closing_and_undoing_while_alerts_come_loses_nothing(first):
     for number in range(6):
         make_alert(f"customer-{number}")
     services.open_cases()
-    cases = [services.claim_next(team.ines) for _ in range(6)]
+    cases = [team.next_case() for _ in range(6)]
     if first == "undo":
         for case in cases:
             close(case, team.ines)
