@@ -1,7 +1,7 @@
 # The two commands: `make run` (the whole desk) and `make test`. They need nothing but make and Python 3.11 or newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format reset bench venv dev pin chaos
+.PHONY: help run test lint format reset bench venv dev pin chaos shots
 
 # The first Python that is new enough; each is tried, because a version manager's shim may exist and not work.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14 python; do \
@@ -33,6 +33,9 @@ format: dev ## Format the code
 
 bench: venv ## Measure everything on own servers (QUICK=1: minutes instead of hours; ARGS="--only decisions")
 	@exec $(VENV_PYTHON) -m benchmarks $(ARGS)
+
+shots: dev ## Pictures of every page, two widths, light and dark, into screenshots/ (ARGS="--only queue")
+	@exec $(VENV_PYTHON) -m tests.browser.shots $(ARGS)
 
 reset: venv ## Wipe the local data (refused while the desk runs)
 	@exec $(VENV_PYTHON) -m fraudsite.supervisor reset

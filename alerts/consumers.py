@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
 
+from asgiref.sync import sync_to_async
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
@@ -23,7 +24,7 @@ from django.db import Error as DatabaseError
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from alerts import live
+from alerts import live, online
 from alerts.models import Alert
 from transactions import tally
 from transactions.models import Lane
@@ -48,6 +49,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         self.following = False
         self.open = True
         self.counted = False
+        self.ends = 0.0
         await self.accept()  # a browser learns the close code only of an accepted socket
         if code := await self.refusal():
             await self.close(code)
@@ -73,19 +75,29 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         await self.leave()
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Nothing more goes out after this, not even what already waits in the channel."""
+        """Nothing more goes out after this, not even what already waits in the channel; the first code counts."""
+        if not self.open:
+            return
         self.open = False
         await self.leave()
         await super().close(code, reason)
+
+    async def send_json(self, content: Any, close: bool = False) -> None:
+        """Only while the socket is open: a push may close it between two heartbeats."""
+        if self.open:
+            await super().send_json(content, close)
 
     async def leave(self) -> None:
         """Out of the groups; a layer that is gone forgets us by itself."""
         with suppress(*live.LOST):
             await self.channel_layer.group_discard(live.ALERTS, self.channel_name)
             await self.channel_layer.group_discard(live.SAMPLES, self.channel_name)
+            await self.channel_layer.group_discard(self.own_group(), self.channel_name)
 
     async def follow(self, query: dict[str, list[str]]) -> None:
         """Join the groups first, then catch up: what is pushed meanwhile waits in the channel."""
+        with suppress(*live.LOST):  # without it a sign-out is noticed at the next check
+            await self.channel_layer.group_add(self.own_group(), self.channel_name)
         if "after" in query:
             self.following = True
             self.cursor = await start_of(query["after"][0])
@@ -95,19 +107,25 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         if self.following:
             await self.catch_up(await latest())
 
+    def own_group(self) -> str:
+        """The group of this session's sockets, told when it is signed out."""
+        session = self.scope.get("session")
+        return live.of_session(session.session_key if session and session.session_key else "")
+
     async def refusal(self) -> int:
         """The close code for this session as it stands now, 0 if it may stay."""
-        user = await current_user(self.scope)
+        user, self.ends = await current_user(self.scope)
         if not user.is_authenticated:
             return SIGNED_OUT
+        await sync_to_async(online.seen)(user.pk)
         return 0 if await database_sync_to_async(user.has_perm)("alerts.view_alert") else NO_PERMISSION
 
     async def beat(self) -> None:
         """Heartbeats, the repair of lost pushes, and the doorkeeper's rounds."""
         checked = time.monotonic()
         try:
-            while True:
-                if time.monotonic() - checked >= CHECK:
+            while self.open:
+                if time.monotonic() - checked >= CHECK or self.over():
                     checked = time.monotonic()
                     if code := await self.refusal():
                         return await self.close(code)
@@ -135,11 +153,13 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
                 return
             await self._forward(lane_id, alerts)
             sent += len(alerts)
-            if len(alerts) < CHUNK:
+            if len(alerts) < CHUNK or not self.open:
                 return
 
     async def _forward(self, lane_id: int, alerts: list[dict[str, Any]]) -> None:
         fresh = [alert for alert in alerts if alert["seq"] > self.cursor.get(lane_id, 0)]
+        if fresh and self.over() and (code := await self.refusal()):
+            await self.close(code)
         if fresh and self.open:
             self.cursor[lane_id] = fresh[-1]["seq"]
             await self.send_json({"type": "alerts", "lane": lane_id, "alerts": fresh})
@@ -153,9 +173,25 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
                 await self._read(lane_id)
             await self._forward(lane_id, event["alerts"])
 
+    async def alerts_late(self, event: dict[str, Any]) -> None:
+        """Alerts of a re-screening: told once, to who is there; who is not finds them on the page."""
+        if self.over() and (code := await self.refusal()):
+            await self.close(code)
+        if self.open and self.following:
+            await self.send_json({**event, "type": "late"})
+            tally.add("websocket_messages", kind="alerts")
+
+    def over(self) -> bool:
+        """Whether the session's end, as it was told last, has come; it may have been put off since."""
+        return 0 < self.ends <= time.time()
+
+    async def session_ended(self, event: dict[str, Any]) -> None:
+        """The session was signed out somewhere."""
+        await self.close(SIGNED_OUT)
+
     async def decisions_sampled(self, event: dict[str, Any]) -> None:
         """The sampled stream of all decisions."""
-        if self.open:
+        if self.open and not self.over():
             await self.send_json({**event, "type": "sample"})
             tally.add("websocket_messages", kind="sample")
 
@@ -195,11 +231,16 @@ def _pairs(after: str) -> Iterator[tuple[int, int]]:
         yield int(lane), int(seq)
 
 
-async def current_user(scope: dict[str, Any]) -> Any:
-    """The session's user as the database has it now: signed out, switched off and changed passwords count at once."""
+async def current_user(scope: dict[str, Any]) -> tuple[Any, float]:
+    """The session's user as the database has it now, and when it ends (0: it does not say).
+
+    Signed out, switched off and changed passwords count at once.
+    """
     engine = import_module(settings.SESSION_ENGINE)
     session = scope.get("session")
-    return await get_user({"session": engine.SessionStore(session.session_key if session else None)})
+    stored = engine.SessionStore(session.session_key if session else None)
+    user = await get_user({"session": stored})
+    return user, float(await sync_to_async(stored.get)(live.ENDS, 0))
 
 
 @database_sync_to_async

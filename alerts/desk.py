@@ -14,14 +14,14 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from alerts import charts
+from alerts import charts, stream
 from alerts.consumers import keyed, last_alerts
 from alerts.models import Alert
 from alerts.services import STOPPED
+from alerts.stream import Address
 from scoring.models import LaneStatus
 from transactions.codes import OUTCOME
 
-ROWS = 40  # alerts on the page at first; the browser keeps up to 200
 SPAN = timedelta(hours=5)
 BIN = timedelta(minutes=10)
 RULE_SAMPLE = 1000  # alerts of the last hour whose rules are counted
@@ -33,9 +33,19 @@ STALE = 5  # seconds that the page's figures may be old
 def live_page(request: HttpRequest) -> HttpResponse:
     """`/desk/live/`."""
     cursor = last_alerts()
-    newest = Alert.objects.order_by("-raised_at")[:ROWS]
+    address = Address.read(request.GET)
+    currency = stream.base_currency()
+    unit = stream.unit_of(currency)
+    page = stream.rows(address, unit)
     context = {
-        "alerts": [alert for alert in newest if alert.seq <= cursor.get(alert.lane, 0)],
+        "address": address,
+        "base_currency": currency,
+        "filters": stream.as_said(address, unit),
+        "severities": stream.SEVERITIES,
+        "outcomes": STOPPED,
+        "channels": stream.CHANNELS,
+        "alerts": [alert for alert in page.alerts if alert.seq <= cursor.get(alert.lane, 0)],
+        "older": address.url(page.older) if page.older else "",
         "cursor": keyed(cursor),
         "as_of": timezone.now(),
         "lanes": lanes(),

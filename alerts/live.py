@@ -7,6 +7,7 @@ or stop a lane: publishing hands over to one background thread; when Valkey is g
 Messages to a browser:
 
     {"type": "alerts", "lane": 1, "alerts": [alert, …]}           in order of seq, each alert once
+    {"type": "late", "lane": 1, "alerts": [alert, …]}             raised by a re-screening: outside that order
     {"type": "sample", "lane": 1, "decisions": 93, "seconds": 0.5, "rate": 186.0, "p50": 13.0, "p95": 26.0,
      "outcomes": {"approve": 91, …}, "shown": [row, …]}           what was decided in the last half second
     {"type": "heartbeat", "latest": {"1": 1207}, "at": "…Z"}      the last alert of each lane, every few seconds
@@ -15,6 +16,7 @@ and from one: {"type": "resume", "after": {"1": 1190}}.
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 import random
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 ALERTS = "alerts"
 SAMPLES = "decisions"
+ENDS = "desk_ends_at"  # in a session: when it ends, in seconds since 1970
 TICK = 0.5  # seconds between two samples of a lane
 SHOWN = 6  # payments shown of a sample
 PATIENCE = 2.0  # seconds that one push may take
@@ -50,7 +53,8 @@ BANDS = ((900, "critical"), (700, "high"), (500, "medium"), (0, "low"))
 LOST = (RedisError, OSError, ValueError, ChannelFull, TimeoutError)
 
 Rows = Mapping[str, tuple[str, Any]]  # columns as `services.alert_rows` builds them
-Batch = tuple[int, int | None, Rows]  # lane, the alert pushed before, alerts
+Batch = tuple[int, int | None, Rows]  # lane, the alert pushed before (LATE: these stand outside the order), alerts
+LATE = -1
 
 # What was dropped since the process started, by the name of the error.
 dropped: Counter[str] = Counter()
@@ -97,6 +101,7 @@ def shape(
     top_reason: str,
     customer_ref: str,
     amount: int,
+    amount_base: int,
     currency: str,
     channel: str,
 ) -> dict[str, Any]:
@@ -114,6 +119,7 @@ def shape(
         "reason": top_reason,
         "customer": masked(customer_ref),
         "amount": amount_text(amount, currency),
+        "amount_base": int(amount_base),
         "currency": currency,
         "channel": channel,
     }
@@ -121,7 +127,7 @@ def shape(
 
 SHOWN_COLUMNS = [
     *("lane", "seq", "raised_at", "occurred_at", "outcome", "score", "severity", "top_reason"),
-    *("customer_ref", "amount", "currency", "channel"),
+    *("customer_ref", "amount", "amount_base", "currency", "channel"),
 ]
 _READ: dict[str, Callable[[int], Any]] = {
     "raised_at": moment,
@@ -161,6 +167,12 @@ def publish(lane_id: int, columns: Rows) -> None:
         _pushes.alerts(int(lane_id), columns)
 
 
+def publish_late(lane_id: int, columns: Rows) -> None:
+    """Push alerts that a re-screening raised: they bear the seq of a decision long past, so no cursor finds them."""
+    if len(columns["id"][1]):
+        _pushes.late(int(lane_id), columns)
+
+
 def publish_sample(
     lane_id: int, facts: np.ndarray, outcomes: np.ndarray, scores: np.ndarray, latency: np.ndarray
 ) -> None:
@@ -173,10 +185,13 @@ def publish_sample(
 
 
 def alerts_raised(lane_id: int, after: int | None, columns: Rows) -> Iterator[dict[str, Any]]:
-    """The pushes of one batch, each naming the alert before it."""
+    """The pushes of one batch, each naming the alert before it; late ones name none."""
     rows = messages(columns)
     for at in range(0, len(rows), LONGEST):
         part = rows[at : at + LONGEST]
+        if after == LATE:
+            yield {"type": "alerts.late", "lane": lane_id, "alerts": part}
+            continue
         yield {"type": "alerts.raised", "lane": lane_id, "after": after, "alerts": part}
         after = part[-1]["seq"]
 
@@ -275,6 +290,7 @@ class Pushes:
     def _reset(self) -> None:
         self._process = os.getpid()
         self._queue: list[Batch] = []
+        self._notes: list[tuple[str, dict[str, Any]]] = []
         self._samples: dict[int, Sample] = {}
         self._ticked: dict[int, float] = {}
         self._last: dict[int, int] = {}
@@ -287,11 +303,28 @@ class Pushes:
             self._start()
             after = self._last.get(lane_id)
             self._last[lane_id] = int(columns["seq"][1][-1])
-            if len(self._queue) >= self.WAITING:
-                _drop("queue full")
-                return
-            self._queue.append((lane_id, after, columns))
-            self._lock.notify()
+            self._wait((lane_id, after, columns))
+
+    def late(self, lane_id: int, columns: Rows) -> None:
+        """Queue alerts that stand outside their lane's order."""
+        with self._lock:
+            self._start()
+            self._wait((lane_id, LATE, columns))
+
+    def note(self, group: str, push: dict[str, Any]) -> None:
+        """Queue a word to a group that is no alert."""
+        with self._lock:
+            self._start()
+            if len(self._notes) < self.WAITING:
+                self._notes.append((group, push))
+                self._lock.notify()
+
+    def _wait(self, batch: Batch) -> None:
+        if len(self._queue) >= self.WAITING:
+            _drop("queue full")
+            return
+        self._queue.append(batch)
+        self._lock.notify()
 
     def sample(self, lane_id: int, batch: Decided) -> None:
         """Add a batch to the lane's sample."""
@@ -308,7 +341,7 @@ class Pushes:
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             with self._lock:
-                if not (self._queue or self._samples or self._busy):
+                if not (self._queue or self._notes or self._samples or self._busy):
                     return True
             time.sleep(0.01)
         return False
@@ -323,7 +356,9 @@ class Pushes:
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
         while True:
-            batches, samples = self._due()
+            batches, notes, samples = self._due()
+            for group, note in notes:
+                loop.run_until_complete(_send(group, note))
             for batch in batches:  # alerts first: a sample takes a moment to count
                 for push in alerts_raised(*batch):
                     loop.run_until_complete(_send(ALERTS, push))
@@ -332,16 +367,17 @@ class Pushes:
             with self._lock:
                 self._busy = False
 
-    def _due(self) -> tuple[list[Batch], list[tuple[int, Sample]]]:
-        """Wait for alerts or for a sample whose tick is over; what is returned is being sent (`_busy`)."""
+    def _due(self) -> tuple[list[Batch], list[tuple[str, dict[str, Any]]], list[tuple[int, Sample]]]:
+        """Wait for alerts, notes or a sample whose tick is over; what is returned is being sent (`_busy`)."""
         with self._lock:
-            while not self._queue and not self._ripe():
+            while not self._queue and not self._notes and not self._ripe():
                 self._lock.wait(self._rest())
             ripe = [(lane_id, self._samples.pop(lane_id)) for lane_id in self._ripe()]
             self._ticked |= dict.fromkeys((lane_id for lane_id, _ in ripe), time.monotonic())
             batches, self._queue = self._queue, []
+            notes, self._notes = self._notes, []
             self._busy = True
-            return batches, ripe
+            return batches, notes, ripe
 
     def _rest(self) -> float | None:
         """Seconds until the next sample is due; None while there is none."""
@@ -351,6 +387,16 @@ class Pushes:
     def _ripe(self) -> list[int]:
         now = time.monotonic()
         return [lane_id for lane_id, sample in self._samples.items() if now >= sample.due]
+
+
+def of_session(key: str) -> str:
+    """The group of a session's sockets; the key itself would be as good as a password."""
+    return f"session.{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+
+
+def end_session(key: str) -> None:
+    """Tell the sockets of a session that it was signed out. One that misses it finds out at its next check."""
+    _pushes.note(of_session(key), {"type": "session.ended"})
 
 
 async def _send(group: str, push: dict[str, Any]) -> None:
@@ -363,7 +409,7 @@ async def _send(group: str, push: dict[str, Any]) -> None:
             await layer.group_send(group, push)
     except LOST as error:
         _drop(type(error).__name__)
-        log.warning("live push dropped: %s", error, extra={"group": group, "lane": push["lane"]})
+        log.warning("live push dropped: %s", error, extra={"group": group, "lane": push.get("lane")})
 
 
 _pushes = Pushes()

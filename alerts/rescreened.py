@@ -6,10 +6,13 @@ was told of the first decision long ago, and only that one can hold money.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
+from django.db.transaction import on_commit
 
+from alerts import live
 from alerts.services import alert_rows, stopped
 from scoring.services import Decisions
 from transactions import binary
@@ -43,4 +46,6 @@ def raise_alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, decided_at
         rules=[decisions.hits(place) for place in places.tolist()],
         hold_minutes=0,
     )
-    return binary.store(cursor, "alert", rows | {"hold_until": ("timestamptz", [None] * len(places))})
+    stored = binary.store(cursor, "alert", rows | {"hold_until": ("timestamptz", [None] * len(places))})
+    on_commit(partial(live.publish_late, int(facts["lane"][0]), rows), robust=True)
+    return stored

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -89,4 +90,4 @@ def _resolution(alert: Any) -> str | None:
     if alert.hold_until is None:
         return None
     made = getattr(alert.transaction, "resolution", None)
-    return made.resolution if made else "pending"
+    return made.resolution if made and made.final_at <= timezone.now() else "pending"

@@ -11,23 +11,31 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db import connection
+from django.db.models import BooleanField, Exists, F, JSONField, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models import Case as Choice
+from django.db.models.functions import JSONObject
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from alerts.live import amount_text
-from alerts.models import Alert
-from cases.closing import resolution_of
+from alerts.models import Alert, AlertExplanation
+from cases import lights
 from cases.models import Case, CaseAlert
 from cases.workflow import LABEL, RESOLUTION
 from scoring import reasons
 from scoring.models import DEGRADED, SCREENINGS, Decision
 from scoring.registry import to_score
 from scoring.screening import histories
+from transactions.codes import CURRENCY, OUTCOME
+from transactions.models import Transaction, TransactionDetail
 
-MOST_ALERTS = 50  # shown of one case; the others are counted
+MOST_ALERTS = 50  # on one page of a case's alerts; the others are summed
+SHORT_LIST = 5  # other alerts named beside the reasons
 TOP_FACTORS = 7
+TOLD = ("base", "margin", "kept", "model_version")  # of an explanation
 TOUCHING = 90  # points of score: figures nearer to each other would touch on the narrowest gauge
 BAR, ZERO = 110, 30  # a bar's length and where its zero stands, in units of the drawing (0 0 140 10)
 
@@ -43,6 +51,9 @@ class Evidence:
     x: float = ZERO
     width: float = 0.0
     sets: str = ""
+    lights: str = ""  # the facts it read, by their keys
+    rule: str = ""
+    version: int = 0
 
 
 @dataclass
@@ -82,7 +93,7 @@ class Flagged:
         """Where the money is, in a word."""
         if self.resolution:
             return self.resolution.resolution
-        return {"review": "held", "decline": "declined", "challenge": "challenged"}.get(self.alert.outcome, "sent")
+        return money_word(self.alert.outcome)
 
     @property
     def amount_text(self) -> str:
@@ -111,41 +122,139 @@ class Flagged:
         return self.alert.decision.latency / 1000
 
 
+def money_word(outcome: str) -> str:
+    """Where the money of an unresolved payment is."""
+    return {"review": "held", "decline": "declined", "challenge": "challenged"}.get(outcome, "sent")
+
+
 def rows_of(case: Case) -> QuerySet[CaseAlert]:
-    """The case's alerts with all that is shown of them, in one statement; the newest first."""
+    """The case's alerts with what a line says of each, the newest first."""
+    related = ("decision__release__model", "decision__release__policy", "transaction__resolution")
+    return case.case_alerts.select_related(*(f"alert__{name}" for name in related)).order_by("-alert__seq", "-pk")
+
+
+def flagged(case: Case, before: int = 0) -> list[Flagged]:
+    """A page of the case's alerts, newest first; `before`: only those with a lower seq."""
+    rows = rows_of(case).filter(alert__seq__lt=before) if before else rows_of(case)
+    return [Flagged(row, row.alert) for row in rows[:MOST_ALERTS]]
+
+
+def opened(case: Case, alert_id: int | None = None) -> tuple[list[Flagged], Flagged | None]:
+    """The newest alerts of the case, and one of them in full: the named one, else the worst.
+
+    One statement, for only that one's document and contributions are read; two where the page does not reach it.
+    """
+    rows = [_with_all(row) for row in _with_chosen(case, alert_id)[:MOST_ALERTS]]
+    alerts = [Flagged(row, row.alert) for row in rows]
+    chosen = next((each for each in alerts if each.row.is_chosen), None) or in_full(case, alert_id)
+    return alerts, _reasoned(chosen) if chosen else None
+
+
+def in_full(case: Case, alert_id: int | None = None) -> Flagged | None:
+    """One alert of the case with its reasons, document and explanation: the named one, else the worst."""
+    rows = _with_chosen(case, alert_id)
+    row = rows.filter(is_chosen=True).first() or (_with_chosen(case, None).filter(is_chosen=True).first())
+    return _reasoned(Flagged(_with_all(row), row.alert)) if row else None
+
+
+def _with_chosen(case: Case, alert_id: int | None) -> QuerySet[CaseAlert]:
+    """The rows with `is_chosen`; of the chosen one also its explanation, document, and whether it was judged again."""
+    worst = CaseAlert.objects.filter(case=case).order_by("-alert__score", "-alert__amount_base", "-pk")
+    wanted = Value(alert_id) if alert_id else Subquery(worst.values("pk")[:1])
+    explanation = AlertExplanation.objects.filter(pk=OuterRef("pk")).values(told=JSONObject(**{n: n for n in TOLD}))
+    document = TransactionDetail.objects.filter(pk=OuterRef("pk")).values(told=JSONObject(document="document"))
     later = Decision.objects.filter(
         pk__gt=OuterRef("alert__decision_id"), pk__lt=(OuterRef("alert_id") + 1) * SCREENINGS
     )
     return (
-        case.case_alerts.annotate(was_judged_again=Exists(later))
-        .select_related(
-            "alert__decision__release__model",
-            "alert__decision__release__policy",
-            "alert__transaction__detail",
-            "alert__transaction__resolution",
-            "alert__explanation",
+        rows_of(case)
+        .annotate(is_chosen=Exact(F("pk"), wanted))
+        .annotate(
+            told=_of_chosen(Subquery(explanation), JSONField()),
+            sent=_of_chosen(Subquery(document), JSONField()),
+            was_judged_again=_of_chosen(Exists(later), BooleanField()),
         )
-        .order_by("-alert__seq")[:MOST_ALERTS]
     )
 
 
-def flagged(case: Case) -> list[Flagged]:
-    """The case's alerts, newest first, with their reasons."""
-    return [_flagged(row) for row in rows_of(case)]
+def _of_chosen(then: Any, field: Any) -> Choice:
+    return Choice(When(is_chosen=True, then=then), output_field=field)
 
 
-def _flagged(row: CaseAlert) -> Flagged:
-    shown = Flagged(row, row.alert)
-    shown.rules = rule_hits(row.alert)
-    shown.listed = [_listed(each) for each in row.alert.reasons if each.get("source") == "list"]
+def _with_all(row: CaseAlert) -> CaseAlert:
+    """The row with what came along of the chosen one, in its place; of the others there is none."""
+    alert: Any = row.alert
+    told, sent = row.told, row.sent
+    explanation = AlertExplanation(alert=alert, **told) if told else None
+    detail = TransactionDetail(transaction=alert.transaction, **sent) if sent else None
+    Alert.explanation.related.set_cached_value(alert, explanation)
+    Transaction.detail.related.set_cached_value(alert.transaction, detail)
+    return row
+
+
+def _reasoned(shown: Flagged) -> Flagged:
+    shown.rules = rule_hits(shown.alert)
+    shown.listed = [_listed(each) for each in shown.alert.reasons if each.get("source") == "list"]
     if shown.explained:
-        shown.factors, shown.features, shown.factors_sum = factors(row.alert)
+        shown.factors, shown.features, shown.factors_sum = factors(shown.alert)
     return shown
 
 
-def worst(alerts: Iterable[Flagged]) -> Flagged:
-    """The alert a page opens with."""
-    return max(alerts, key=lambda each: (each.alert.score, each.alert.amount_base, each.alert.pk))
+class Sum(NamedTuple):
+    """Alerts of a case that are alike: what became of their money, and what the policy would do with held ones."""
+
+    money: str
+    currency: str
+    held: bool
+    default: str
+    n: int
+    amount: int
+    until: datetime | None
+    verdict: str
+
+
+BEYOND = """
+SELECT a.outcome, h.resolution, a.currency, a.hold_until IS NOT NULL AND h.resolution IS NULL, p.default_resolution,
+       c.verdict, count(*), sum(a.amount), min(a.hold_until)
+  FROM case_alert c JOIN alert a ON a.id = c.alert_id JOIN decision d ON d.id = a.decision_id
+  JOIN scoring_release r ON r.id = d.release_id JOIN scoring_policyversion p ON p.id = r.policy_id
+  LEFT JOIN hold_resolution h ON h.transaction_id = a.id
+ WHERE c.case_id = %s AND a.seq < %s GROUP BY 1, 2, 3, 4, 5, 6"""
+
+
+def beyond(case: Case, alerts: list[Flagged]) -> list[Sum]:
+    """Sums of the case's alerts that are not on the page; no statement where the page has them all."""
+    if case.alert_count <= len(alerts) or len(alerts) < MOST_ALERTS:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(BEYOND, [case.pk, alerts[-1].alert.seq])
+        return [_sum(*row) for row in cursor.fetchall()]
+
+
+def _sum(
+    outcome: int, resolution: str | None, currency: int, held: bool, default: str, verdict: str, n: int, *rest: Any
+) -> Sum:
+    amount, until = rest
+    word = resolution or money_word(OUTCOME.text(outcome))
+    return Sum(word, CURRENCY.text(currency), held, default, n, int(amount), until if held else None, verdict)
+
+
+def sums(alerts: Iterable[Flagged], others: Iterable[Sum] = ()) -> list[Sum]:
+    """Each shown alert as a sum of its own, then the sums of the others."""
+    shown = [
+        Sum(
+            each.money,
+            each.alert.currency,
+            each.held,
+            each.release.policy.default_resolution,
+            1,
+            each.alert.amount,
+            each.alert.hold_until if each.held else None,
+            each.row.verdict,
+        )
+        for each in alerts
+    ]
+    return [*shown, *others]
 
 
 def rule_hits(alert: Alert) -> list[Evidence]:
@@ -157,25 +266,26 @@ def rule_hits(alert: Alert) -> list[Evidence]:
 
 def _listed(reason: dict[str, Any]) -> Evidence:
     """A list entry that the payment hit; what the list does stands in its kind."""
-    return Evidence(text=reason["text"], source=(reason["code"].replace("_", " ").lower(),))
+    source = (reason["code"].replace("_", " ").lower(),)
+    return Evidence(text=reason["text"], source=source, lights=lights.of_list(reason["text"]))
 
 
 def _rule(hit: dict[str, Any], most: float) -> Evidence:
     weight = hit.get("weight", 0)
     shadow = hit.get("mode") == "shadow"
     values = (hit.get("values") or {}).items()  # of an alert from before values were kept in words
-    seen = " · ".join(hit.get("said") or [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values])
-    source = [
-        f"{hit.get('rule', '')} v{hit.get('version', '')}",
-        seen,
-        "shadow, not counted in the outcome" if shadow else "",
-    ]
+    told = hit.get("said") or [f"{name.replace('_', ' ')} {_value(value)}" for name, value in values]
+    seen = " · ".join(part for part in told if part != hit.get("text"))
+    source = [seen, "shadow, not counted in the outcome" if shadow else ""]
     return Evidence(
         text=hit.get("text", ""),
         source=tuple(filter(None, source)),
         weight=f"{weight:+d}".replace("-", "−") if weight else "",
         against=shadow,
         sets="" if shadow else hit.get("outcome", ""),
+        lights=lights.of_rule(hit),
+        rule=str(hit.get("rule", "")),
+        version=int(hit.get("version") or 0),
         **_bar(abs(weight) / most),
     )
 
@@ -208,10 +318,20 @@ def factors(alert: Alert) -> tuple[list[Evidence], list[Evidence], str]:
     total = sum(part["contribution"] for part in parts)
     scale = (alert.score - base) / total if total and (alert.score - base) / total > 0 else 0.0
     most = max((abs(group["contribution"]) for group in groups), default=0) or 1
-    top = [_factor(group["text"], group["topic"], group["contribution"], scale, most) for group in groups[:TOP_FACTORS]]
+    names = [part["feature"] for part in parts]
+    top = [
+        replace(
+            _factor(group["text"], group["topic"], group["contribution"], scale, most),
+            lights=lights.of_code(group["code"], names),
+        )
+        for group in groups[:TOP_FACTORS]
+    ]
     shown = top + _others(groups, alert.score - base if scale else None, scale, most)
     every = [
-        _factor(_text(part), part["feature"].replace("_", " "), part["contribution"], scale, most)
+        replace(
+            _factor(_text(part), part["feature"].replace("_", " "), part["contribution"], scale, most),
+            lights=lights.of_names([part["feature"]]),
+        )
         for part in parts
         if part["contribution"]
     ]
@@ -260,6 +380,7 @@ class Gauge:
     bands: list[dict[str, Any]]
     marks: list[dict[str, Any]]
     words: str
+    steps: str
 
 
 def gauge(each: Flagged) -> Gauge | None:
@@ -287,7 +408,8 @@ def gauge(each: Flagged) -> Gauge | None:
         for edge in _apart(edges[:4], edges[place])
     ]
     words = f"{names[place]} band, from {edges[place]}" if place else "below every threshold"
-    return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words)
+    steps_said = " / ".join(map(str, edges[1:4]))
+    return Gauge(score, f"{score / 10:.1f}%", fills[place], bands, marks, words, steps_said)
 
 
 def _apart(edges: list[int], first: int) -> list[int]:
@@ -310,96 +432,131 @@ def _adds(reason: dict[str, Any], first: dict[str, Any]) -> bool:
     return not same_sum and all({reason["code"], first["code"]} != twins for twins in _TWINS)
 
 
-def in_short(alerts: list[Flagged]) -> dict[str, str]:
-    """The case in a sentence: the strongest reasons, the second if it tells no sum again; and what speaks against."""
-    chosen = worst(alerts)
+# What reasons that come together look like, the most telling first: all codes of a line must be among the reasons.
+LOOKS_LIKE: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"REMOTE_ACCESS"}), "a remote-access scam"),
+    (frozenset({"NEW_DEVICE", "NEW_PAYEE"}), "account takeover"),
+    (frozenset({"NEW_DEVICE", "PAYEE_MISMATCH"}), "account takeover"),
+    (frozenset({"NEW_DEVICE", "BALANCE_DRAINED"}), "account takeover"),
+    (frozenset({"PAYEE_RISK"}), "money sent to a mule"),
+    (frozenset({"PAYEE_MISMATCH", "NEW_PAYEE"}), "a payer who was deceived"),
+    (frozenset({"DEVICE_TAMPERED", "DEVICE_RISK"}), "a device farm"),
+    (frozenset({"DEVICE_RISK", "VELOCITY"}), "card testing"),
+    (frozenset({"IMPOSSIBLE_TRAVEL"}), "a stolen or copied card"),
+    (frozenset({"TERMINAL_RISK"}), "cards copied or abused at one terminal"),
+    (frozenset({"MERCHANT_RISK", "VELOCITY"}), "card testing"),
+    (frozenset({"KNOWN_FRAUD"}), "more of a fraud that is known"),
+)
+
+
+def looks_like(codes: Iterable[str]) -> str:
+    """What the reasons together look like, "" where no pattern fits."""
+    told = set(codes)
+    return next((words for wanted, words in LOOKS_LIKE if wanted <= told), "")
+
+
+def in_short(chosen: Flagged) -> dict[str, str]:
+    """The case in a sentence: what it looks like, its strongest reasons, and what speaks against.
+
+    The second reason is left out if it only tells the first one's sum again.
+    """
     told = chosen.alert.reasons or [{"code": "", "text": chosen.alert.top_reason}]
     first, second = told[0]["text"].rstrip("."), next((each["text"] for each in told[1:3] if _adds(each, told[0])), "")
     against = reasons.against(chosen.alert.explanation.kept) if chosen.explained else []
+    line = f"{first}. {second.rstrip('.')}.".removesuffix(" .")
+    pattern = looks_like(each["code"] for each in told)
     return {
-        "line": f"{first}. {second.rstrip('.')}.".removesuffix(" ."),
+        "line": f"Looks like {pattern}: {lower(line)}" if pattern else line,
         "against": f"Against it: {'; '.join(against)}." if against else "",
     }
 
 
-def money(alerts: list[Flagged]) -> list[dict[str, Any]]:
+def lower(text: str) -> str:
+    """With a small first letter, unless the word is a name or an abbreviation."""
+    return text if text[1:2].isupper() or not text[:1].isalpha() else text[0].lower() + text[1:]
+
+
+def money(parts: Iterable[Sum]) -> list[dict[str, Any]]:
     """Where the money of the case is: sums by what became of it, per currency."""
-    sums: dict[tuple[str, str], int] = {}
-    for each in alerts:
-        key = (each.money, each.alert.currency)
-        sums[key] = sums.get(key, 0) + each.alert.amount
-    ends = min((each.alert.hold_until for each in alerts if each.held and each.alert.hold_until), default=None)
+    parts = list(parts)
+    totals: dict[tuple[str, str], int] = {}
+    for part in parts:
+        totals[part.money, part.currency] = totals.get((part.money, part.currency), 0) + part.amount
+    ends = min((part.until for part in parts if part.until), default=None)
     order = ["held", "blocked", "released", "declined", "challenged", "sent"]
     return [
         {"word": word, "text": f"{amount_text(total, currency)} {currency}", "until": ends if word == "held" else None}
-        for (word, currency), total in sorted(sums.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+        for (word, currency), total in sorted(totals.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
     ]
 
 
-def at_risk(case: Case, alerts: list[Flagged]) -> str:
+def at_risk(case: Case, parts: Iterable[Sum]) -> str:
     """The money of all alerts: in their own currency where they share one, else in the base currency."""
-    currencies = {each.alert.currency for each in alerts}
-    if len(currencies) == 1 and len(alerts) == case.alert_count:
+    parts = list(parts)
+    currencies = {part.currency for part in parts}
+    if len(currencies) == 1 and sum(part.n for part in parts) == case.alert_count:
         [currency] = currencies
-        return f"{amount_text(sum(each.alert.amount for each in alerts), currency)} {currency}"
+        return f"{amount_text(sum(part.amount for part in parts), currency)} {currency}"
     return f"{amount_text(case.amount_base, case.lane.base_currency)} {case.lane.base_currency}"
 
 
 def consequences(
-    alerts: list[Flagged], disposition: str, exceptions: dict[int, str] | None = None
+    alerts: list[Flagged], disposition: str, exceptions: dict[int, str] | None = None, others: Iterable[Sum] = ()
 ) -> list[dict[str, str]]:
-    """What closing would do, as sentences with an icon; static/cases/case.js says the same as one chooses."""
-    said = {each.alert.pk: (exceptions or {}).get(each.alert.pk) or disposition for each in alerts}
+    """What closing would do, as sentences with an icon; static/cases/acts.js says the same as one chooses.
+
+    `others`: the sums of the alerts that are not on the page (`beyond`); they go as the case does, or as they were set.
+    """
+    given = exceptions or {}
+    said = [
+        (part, verdict)
+        for part, verdict in (
+            *((part, given.get(each.alert.pk) or disposition) for each, part in zip(alerts, sums(alerts), strict=True)),
+            *((part, part.verdict or disposition) for part in others),
+        )
+    ]
     lines = []
     for word, act, icon in (("blocked", "Blocks", "ban"), ("released", "Releases", "check")):
-        held = [each for each in alerts if each.held and resolution_of(each.row, said[each.alert.pk]) == word]
+        held = [part for part, verdict in said if part.held and RESOLUTION.get(verdict, part.default) == word]
         if held:
-            lines.append({"icon": icon, "text": f"{act} {_payments(len(held), 'held ')} of {_sums(held)}."})
+            lines.append({"icon": icon, "text": f"{act} {_payments(_count(held), 'held ')} of {_sums(held)}."})
     for label in ("fraud", "legitimate"):
-        n = sum(LABEL.get(value) == label for value in said.values())
+        n = _count(part for part, verdict in said if LABEL.get(verdict) == label)
         if n:
-            lines.append(
-                {
-                    "icon": "tag",
-                    "text": f"Labels {_payments(n)} as {label}; the next training sees {'it' if n == 1 else 'them'}.",
-                }
-            )
-    unlabelled = sum(value not in LABEL for value in said.values())
-    if unlabelled:
-        lines.append(
-            {"icon": "info", "text": f"Leaves {_payments(unlabelled)} without a label; training does not use them."}
-        )
+            them = "it" if n == 1 else "them"
+            lines.append({"icon": "tag", "text": f"Labels {_payments(n)} as {label}; the next training sees {them}."})
+    n = _count(part for part, verdict in said if verdict not in LABEL)
+    if n:
+        lines.append({"icon": "info", "text": f"Leaves {_payments(n)} without a label; training does not use them."})
     return lines
+
+
+def _count(parts: Iterable[Sum]) -> int:
+    return sum(part.n for part in parts)
 
 
 def _payments(n: int, kind: str = "") -> str:
     return f"1 {kind}payment" if n == 1 else f"{n} {kind}payments"
 
 
-def _sums(alerts: list[Flagged]) -> str:
+def _sums(parts: Iterable[Sum]) -> str:
     totals: dict[str, int] = {}
-    for each in alerts:
-        totals[each.alert.currency] = totals.get(each.alert.currency, 0) + each.alert.amount
+    for part in parts:
+        totals[part.currency] = totals.get(part.currency, 0) + part.amount
     return " and ".join(f"{amount_text(total, currency)} {currency}" for currency, total in totals.items())
 
 
-def for_script(alerts: list[Flagged]) -> dict[str, Any]:
-    """What the close dialog needs to say the consequences as they change."""
-    return {
-        "labels": LABEL,
-        "resolutions": RESOLUTION,
-        "payments": [
-            {
-                "id": each.alert.pk,
-                "amount": each.alert.amount,
-                "currency": each.alert.currency,
-                "text": each.amount_text,
-                "held": each.held,
-                "default": each.release.policy.default_resolution,
-            }
-            for each in alerts
-        ],
-    }
+def for_script(alerts: list[Flagged], others: Iterable[Sum] = ()) -> dict[str, Any]:
+    """What the close dialog needs to say the consequences as they change: a line for each payment, `n` for others."""
+    shown = [_for_script(part) | {"id": each.alert.pk} for each, part in zip(alerts, sums(alerts), strict=True)]
+    rest = [_for_script(part) | {"id": 0, "verdict": part.verdict} for part in others]
+    return {"labels": LABEL, "resolutions": RESOLUTION, "payments": [*shown, *rest]}
+
+
+def _for_script(part: Sum) -> dict[str, Any]:
+    text = f"{amount_text(part.amount, part.currency)} {part.currency}"
+    named = {"amount": part.amount, "currency": part.currency, "text": text, "held": part.held}
+    return named | {"default": part.default, "n": part.n}
 
 
 def judged_again(each: Flagged) -> list[dict[str, Any]]:

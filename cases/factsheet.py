@@ -1,7 +1,7 @@
 """The facts of a payment as people read them: masked, with units, "not sent" where nothing was sent, and who is new.
 
 Masks: customer and account by their last four characters, cards as •••• 1234, IP addresses to their network, payment
-references hidden (spec, "PII masking"). Only what is not masked can be copied.
+references hidden (spec, "PII masking"). A copy button copies what is shown, in full where it is only shortened.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import msgspec
 from django.db import connection
 from django.utils import timezone
 
 from alerts.live import amount_text
+from cases.lights import OF_ENTITY
 from cases.models import Case
+from cases.places import Place
 from cases.templatetags.cases import length
-from transactions.codes import EXPONENT
+from transactions.codes import CURRENCY, EXPONENT
 from transactions.models import Transaction
 
 NEWEST = 5000  # payments of the customer that are looked through for "times seen"
 NEW = timedelta(days=1)
 ENTITIES = ("account", "card", "device", "ip", "merchant", "terminal", "counterparty")
+COLUMNS = ("id", "occurred_at", "stage", "amount", "currency", "amount_base", "lat", "lon", *ENTITIES)
 WINDOWS = (("1 h", "1 hour"), ("24 h", "24 hours"), ("7 d", "7 days"), ("30 d", "30 days"), ("90 d", "90 days"))
-NOT_SENT = "not sent"
+MOST_EARLIER = 6  # earlier cases named
+MOST_PLACES = 40  # newest payments with coordinates on the map
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One line: its value, a second line, what a click copies, and whether it is news."""
+    """One line: its key (as `lights` names it), its value, a second line, what a click copies, whether it is news."""
 
+    key: str
     name: str
     value: str = ""
     hint: str = ""
@@ -39,19 +45,54 @@ class Fact:
     is_new: bool = False
     strong: bool = False
 
+    @property
+    def copied(self) -> str:
+        """What the button copies: the whole value where the line shows only its ends, else what is shown."""
+        return self.copy or self.value
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Another case of the customer; without `id` it stands in a queue that the reader is no member of."""
+
+    id: int
+    at: datetime
+    disposition: str
+    alerts: int
+    reason: str
+
 
 @dataclass(frozen=True)
 class Past:
-    """What the customer did before and with: sightings {entity: (first, times)} and sums per window."""
+    """What the customer did before and with: sightings {entity: (first, times)} and sums per window, earlier cases,
+    and where the newest payments were made.
+    """
 
     seen: dict[str, tuple[datetime | None, int]]
     windows: list[dict[str, Any]]
     payments: int
     first: datetime | None
+    earlier: list[Earlier]
+    places: list[Place]
 
 
-def past(case: Case, payment: Transaction) -> Past:
-    """The customer's past up to now, from the newest payments, in one statement by the index on the customer."""
+OTHERS = """
+  (SELECT coalesce(jsonb_agg(to_jsonb(o) ORDER BY o.id DESC), '[]') FROM (
+     SELECT id, coalesce(closed_at, opened_at) AS at, disposition, alert_count AS alerts, top_reason AS reason,
+            queue_id AS queue
+       FROM "case" WHERE customer = %(customer)s AND lane_id = %(lane)s AND id <> %(case)s
+      ORDER BY id DESC LIMIT %(most_earlier)s) o)"""
+PLACES = """
+  (SELECT coalesce(jsonb_agg(to_jsonb(o) ORDER BY o.at DESC, o.id DESC), '[]') FROM (
+     SELECT id, occurred_at AS at, lat, lon, amount, currency FROM newest WHERE lat <> 'NaN' AND lon <> 'NaN'
+      ORDER BY occurred_at DESC, id DESC LIMIT %(most_places)s) o)"""
+
+
+def past(case: Case, payment: Transaction, queues: list[int]) -> Past:
+    """The payer's past up to now, from the newest payments, in one statement by the index on the customer.
+
+    `queues`: those whose cases the reader may open; of others only that there is one is told.
+    """
     sightings = ", ".join(
         f"min(occurred_at) FILTER (WHERE {name} = %({name})s), count(*) FILTER (WHERE {name} = %({name})s)"
         for name in ENTITIES
@@ -64,14 +105,16 @@ def past(case: Case, payment: Transaction) -> Past:
         for since in [f"WHERE occurred_at > %(now)s - interval '{width}' AND stage = 1"]
     )
     values = {name: getattr(payment, name) for name in ENTITIES}
-    values |= {"customer": case.customer, "lane": case.lane_id, "newest": NEWEST, "now": timezone.now()}
+    values |= {"customer": payment.customer, "lane": case.lane_id, "case": case.pk, "newest": NEWEST}
+    values |= {"now": timezone.now(), "most_earlier": MOST_EARLIER, "most_places": MOST_PLACES}
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT count(*), min(occurred_at), {sightings}, {sums} FROM (SELECT * FROM transaction"
-            " WHERE customer = %(customer)s AND lane = %(lane)s ORDER BY id DESC LIMIT %(newest)s) t",
+            f"WITH newest AS MATERIALIZED (SELECT {', '.join(COLUMNS)} FROM transaction"
+            " WHERE customer = %(customer)s AND lane = %(lane)s ORDER BY id DESC LIMIT %(newest)s)"
+            f" SELECT {OTHERS}, {PLACES}, count(*), min(occurred_at), {sightings}, {sums} FROM newest",
             values,
         )
-        row = list(cursor.fetchone())
+        others, places, *row = cursor.fetchone()
     total, first = row[:2]
     pairs = row[2 : 2 + 2 * len(ENTITIES)]
     seen = {name: (pairs[2 * i], pairs[2 * i + 1]) for i, name in enumerate(ENTITIES) if values[name]}
@@ -86,7 +129,29 @@ def past(case: Case, payment: Transaction) -> Past:
         }
         for i, (name, _) in enumerate(WINDOWS)
     ]
-    return Past(seen, windows, total, first)
+    earlier = [_earlier(each, queues) for each in _read(others)]
+    return Past(seen, windows, total, first, earlier, [_place(each) for each in _read(places)])
+
+
+def _read(rows: Any) -> list[dict[str, Any]]:
+    return msgspec.json.decode(rows) if isinstance(rows, str) else rows
+
+
+def _earlier(row: dict[str, Any], queues: list[int]) -> Earlier:
+    mine = row["queue"] in queues
+    return Earlier(
+        id=row["id"] if mine else 0,
+        at=datetime.fromisoformat(row["at"]),
+        disposition=row["disposition"],
+        alerts=row["alerts"],
+        reason=row["reason"] if mine else "in a queue that is not yours",
+    )
+
+
+def _place(row: dict[str, Any]) -> Place:
+    currency = CURRENCY.text(row["currency"])
+    text = f"{amount_text(row['amount'], currency)} {currency}"
+    return Place(row["id"], datetime.fromisoformat(row["at"]), row["lat"], row["lon"], text)
 
 
 def facts(
@@ -121,12 +186,13 @@ class _Sheet:
         when = timezone.localtime(of.occurred_at).strftime("%d %b %Y %H:%M:%S").lstrip("0")
         kind = spoken(of.type) + (f", {spoken(of.transfer_scheme).lower()}" if of.transfer_scheme else "")
         return [
-            Fact("Amount", amount, f"{kind}, {of.direction}", copy=amount, strong=True),
-            Fact("When", when, spoken(of.stage)),
-            Fact("External id", of.external_id, copy=of.external_id),
-            Fact("Our id", str(of.pk), copy=str(of.pk)),
-            Fact("Decision", decision_words),
+            Fact("amount", "Amount", amount, f"{kind}, {of.direction}", copy=amount, strong=True),
+            Fact("when", "When", when, spoken(of.stage)),
+            Fact("external_id", "External id", of.external_id, copy=of.external_id),
+            Fact("our_id", "Our id", str(of.pk), copy=str(of.pk)),
+            Fact("decision", "Decision", decision_words),
             Fact(
+                "reference",
                 "Reference",
                 "hidden" if self.part("transfer", "remittance") else "",
                 spoken(self.part("transfer", "purpose")),
@@ -140,6 +206,7 @@ class _Sheet:
         merchant = self.part("merchant", "name") or self.part("merchant", "id") or ""
         return [
             Fact(
+                "customer",
                 "Customer",
                 masked(of.customer_ref, "CU"),
                 _join(spoken(of.segment), since and f"since {since}", of.customer_country),
@@ -180,9 +247,13 @@ class _Sheet:
         exemption = of.exemption and of.exemption != "none" and f"exemption {spoken(of.exemption).lower()}"
         return [
             Fact(
-                "Signed with", spoken(of.authentication), _join(of.sca and f"SCA {spoken(of.sca).lower()}", exemption)
+                "signed",
+                "Signed with",
+                spoken(of.authentication),
+                _join(of.sca and f"SCA {spoken(of.sca).lower()}", exemption),
             ),
             Fact(
+                "three_ds",
                 "3-D Secure",
                 of.three_ds and f"status {of.three_ds}",
                 _join(
@@ -190,7 +261,11 @@ class _Sheet:
                     (eci := self.part("card", "three_ds", "eci")) and f"ECI {eci}",
                 ),
             ),
-            Fact("Checks", _join(of.cvv_result and f"CVV {of.cvv_result}", of.avs_result and f"AVS {of.avs_result}")),
+            Fact(
+                "checks",
+                "Checks",
+                _join(of.cvv_result and f"CVV {of.cvv_result}", of.avs_result and f"AVS {of.avs_result}"),
+            ),
         ]
 
     def place(self) -> list[Fact]:
@@ -209,24 +284,25 @@ class _Sheet:
             ),
             self.seen("Network", "ip", network(self.part("device", "ip")), session),
             Fact(
+                "channel",
                 "Channel",
                 spoken(of.channel),
                 _join(self.part("merchant", "terminal_id") and f"terminal {self.part('merchant', 'terminal_id')}"),
             ),
-            Fact("Location", _join(of.location_country, point), spoken(self.part("location", "source"))),
+            Fact("location", "Location", _join(of.location_country, point), spoken(self.part("location", "source"))),
         ]
 
     def seen(self, name: str, entity: str, value: str, hint: Any = "", copy: str = "") -> Fact:
         """A fact about something the customer may have used before."""
+        key = OF_ENTITY[entity]
         first, times = self.past.seen.get(entity, (None, 0))
         if not value or first is None:
-            return Fact(name, value, hint or "", copy)
+            return Fact(key, name, value, hint or "", copy)
         is_new = self.of.occurred_at - first < NEW
         local = timezone.localtime(first)
         when = local.strftime("%H:%M") if is_new else local.strftime("%d %b %Y").lstrip("0")
-        return Fact(
-            name, value, hint or "", copy, f"first seen {when}, {times} {'time' if times == 1 else 'times'}", is_new
-        )
+        told = f"first seen {when}, {times} {'time' if times == 1 else 'times'}"
+        return Fact(key, name, value, hint or "", copy, told, is_new)
 
 
 def spoken(code: str | None) -> str:

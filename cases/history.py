@@ -9,7 +9,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from cases.models import Case, CaseEvent
+from cases.models import Case, CaseEvent, Exclusion
+from cases.provenance import provenance
 from cases.workflow import CaseError, Status, check_move
 
 
@@ -53,19 +54,28 @@ def locked(case_id: int) -> Case:
 
 
 def admit(case: Case, by: Any, right: str = "work_case") -> None:
-    """Raise NotAllowed unless the person holds the right and is a member of the case's queue."""
+    """Raise NotAllowed unless the person holds the right, is a member of the case's queue and not kept from it."""
     if not by.has_perm(f"cases.{right}"):
         raise NotAllowed("Your role does not allow this.")
     if not case.queue.members.filter(pk=by.pk).exists():
         raise NotAllowed(f"You are not a member of the queue {case.queue.name}.")
+    if is_excluded(case, by):
+        raise NotAllowed("You are kept from the cases of this customer.")
+
+
+def is_excluded(case: Case, user: Any) -> bool:
+    """True if the person must not work this customer's cases: a relative, an own account."""
+    return Exclusion.objects.filter(user=user.pk, customer=case.customer).exists()
 
 
 def check_holder(case: Case, by: Any) -> None:
-    """Raise NotYours or LeaseLapsed unless the person has the case in hand."""
-    if case.assignee_id != by.pk or case.status not in {Status.IN_REVIEW, Status.PENDING_APPROVAL}:
+    """Raise NotYours or LeaseLapsed unless the person has the case in hand. Nobody has one that awaits approval."""
+    if case.status == Status.PENDING_APPROVAL:
+        raise NotYours("It awaits approval by a second person.")
+    if case.assignee_id != by.pk or case.status != Status.IN_REVIEW:
         raise NotYours(
             f"{case.assignee.get_full_name() or case.assignee} has this case."
-            if case.assignee_id
+            if case.assignee_id and case.assignee_id != by.pk
             else "Claim the case first."
         )
     if case.lease_until is not None and case.lease_until <= timezone.now():
@@ -97,7 +107,7 @@ def write(
         before=before,
         after=after,
         note=note,
-        data={"version": case.version, **(data or {})},
+        data={"version": case.version, **provenance(by), **(data or {})},
     )
 
 

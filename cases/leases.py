@@ -9,22 +9,24 @@ from django.db.models import Q
 from django.db.transaction import atomic
 from django.utils import timezone
 
-from cases.history import LeaseLapsed, NotYours, admit, check_holder, free, locked, move, write
+from cases.history import LeaseLapsed, NotAllowed, NotYours, admit, check_holder, free, locked, move, write
 from cases.models import Case, CaseEvent, Queue
-from cases.querysets import by_urgency
+from cases.querysets import by_urgency, open_ones, without_conflicts
 from cases.workflow import CLAIMABLE, Status
 
 
 def claim_next(user: Any) -> Case | None:
     """Take the most urgent case the person may work; None if there is none.
 
-    Rows that others are taking at this moment are skipped, so two people never wait for, or get, the same case.
+    Never one of a customer the person is kept from, nor one whose last approval they asked for. Rows that others are
+    taking at this moment are skipped, so two people never wait for, or get, the same case.
     """
     if not user.has_perm("cases.work_case"):
         return None
     with atomic():
         queues = Queue.objects.filter(members=user).values("pk")
-        waiting = Case.objects.filter(_for_the_taking(user), queue__in=queues, assignee__isnull=True)
+        free = Q(assignee__isnull=True) | Q(assignee=user)  # handed to the person, not yet taken in hand
+        waiting = without_conflicts(open_ones().filter(_for_the_taking(user), free, queue__in=queues), user)
         case = by_urgency(waiting.select_for_update(skip_locked=True, of=("self",)).select_related("queue")).first()
         if case is None:
             return None
@@ -32,9 +34,16 @@ def claim_next(user: Any) -> Case | None:
 
 
 def _for_the_taking(user: Any) -> Q:
-    """New cases for everybody; escalated ones for those who lead."""
-    statuses = [Status.NEW, Status.ESCALATED] if user.has_perm("cases.lead_queue") else [Status.NEW]
-    return Q(status__in=statuses)
+    """New cases for everybody; escalated ones for those who lead, and in queues that others escalate to."""
+    if user.has_perm("cases.lead_queue"):
+        return Q(status__in=[Status.NEW, Status.ESCALATED])
+    targets = Queue.objects.filter(escalates_to__isnull=False).values("escalates_to")
+    return Q(status=Status.NEW) | Q(status=Status.ESCALATED, queue__in=targets)
+
+
+def may_take_escalated(queue: Queue, user: Any) -> bool:
+    """Escalated cases are for those who lead, and for every member of a queue that others escalate to."""
+    return user.has_perm("cases.lead_queue") or Queue.objects.filter(escalates_to=queue).exists()
 
 
 @atomic
@@ -52,8 +61,8 @@ def claim(case_id: int, user: Any) -> Case:
         raise NotYours(
             "A closed case is reopened, not claimed." if case.status == Status.CLOSED else "It awaits approval."
         )
-    if case.status == Status.ESCALATED:
-        admit(case, user, "lead_queue")
+    if case.status == Status.ESCALATED and not may_take_escalated(case.queue, user):
+        raise NotAllowed("It was escalated: those who lead the queue take it.")
     return _hand_to(case, user)
 
 
@@ -85,7 +94,7 @@ def release(case_id: int, user: Any, *, note: str = "") -> Case:
     """Give a case back to its queue."""
     case = locked(case_id)
     check_holder(case, user)
-    move(case, _resting(case), "released", by=user, note=note)
+    move(case, resting(case), "released", by=user, note=note)
     free(case)
     case.save()
     return case
@@ -109,7 +118,7 @@ def lapse_leases(limit: int = 200) -> int:
 def _hand_to(case: Case, user: Any) -> Case:
     move(case, Status.IN_REVIEW, "claimed", by=user, data={"lease_minutes": case.queue.lease_minutes})
     _lease_to(case, user)
-    case.wake_at = None
+    case.wake_at, case.wake_on = None, ""
     case.save()
     return case
 
@@ -133,11 +142,11 @@ def _has_lapsed(case: Case) -> bool:
 def _lapse(case: Case) -> None:
     if not _has_lapsed(case):
         raise LeaseLapsed
-    move(case, _resting(case), "lease_expired", data={"assignee": str(case.assignee)})
+    move(case, resting(case), "lease_expired", data={"assignee": str(case.assignee)})
     free(case)
 
 
-def _resting(case: Case) -> str:
+def resting(case: Case) -> str:
     """Where a case goes back to when it leaves a person's hands: an escalated one stays escalated."""
     taken = CaseEvent.objects.filter(case=case, kind="claimed").first()
     return Status.ESCALATED if taken and taken.before == Status.ESCALATED else Status.NEW

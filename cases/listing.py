@@ -1,26 +1,34 @@
-"""The queue's list: what its address says (filters, order, place) turned into rows. Keyset pages, no COUNT."""
+"""The queue's list: what its address says (filters, order, place) turned into rows. Keyset pages, no COUNT.
+
+Open cases are few (ten thousand) and every filter over them is a scan of one partial index. Closed ones are many: with
+a filter or an order that no index serves, the list looks through the `LOOKED_THROUGH` closed last, and says so.
+"""
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from django.db.models import Q, QuerySet
+from django.db import connection
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from cases import search
 from cases.models import Case, CaseAlert
-from cases.querysets import URGENCY, for_member, open_ones, overdue
-from cases.workflow import Status
-from transactions.codes import entity_key
-from transactions.models import ApiClient, TransactionKey
+from cases.querysets import URGENCY, for_member, open_ones
+from cases.workflow import Disposition, Status
+from transactions.codes import CHANNEL, CURRENCY, EXPONENT
+from transactions.models import Lane
 
 PAGE = 50
-MOST_FOUND = 200
+LOOKED_THROUGH = 20_000
+MOST_VALUES = 20  # of one filter
 # What each sorting column orders by; the id makes every order total.
 SORTS: dict[str, tuple[str, ...]] = {
     "priority": URGENCY,
@@ -33,12 +41,81 @@ SORTS: dict[str, tuple[str, ...]] = {
     "due": ("due_at", "id"),
     "closed": ("closed_at", "id"),
 }
-ASSIGNEES = ("me", "none")
-LATE = "late"
+LATE, TODAY, LATER = "late", "today", "later"
+YES, NO = "yes", "no"
+TAG = re.compile(r"[\w .:/-]{1,30}")
 
 
 class BadAddress(ValueError):
     """The address says something that no list has."""
+
+
+# --- reading the address ----------------------------------------------------------------------------------------------
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    return lambda text: text if text in values else ""
+
+
+def _many(fits: Callable[[str], bool]) -> Callable[[str], str]:
+    """Several values with commas between them; what does not fit is left out."""
+
+    def clean(text: str) -> str:
+        parts = dict.fromkeys(part.strip() for part in text.split(",")[:MOST_VALUES])
+        return ",".join(part for part in parts if part and fits(part))
+
+    return clean
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    return lambda text: re.fullmatch(pattern, text, re.ASCII) is not None
+
+
+def _text(pattern: str) -> Callable[[str], str]:
+    return lambda text: text if re.fullmatch(pattern, text, re.ASCII) else ""
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
+
+
+def _sort(text: str) -> str:
+    return text if text.removeprefix("-") in SORTS else ""
+
+
+def _countries(text: str) -> str:
+    return _many(_matches(r"[A-Z]{2}"))(text.upper())
+
+
+# How each part of the address is understood.
+PARTS: dict[str, Callable[[str], str]] = {
+    "queue": _many(_matches(r"[\w-]{1,40}")),
+    "status": _many(lambda text: text in Status),
+    "assignee": _text(r"me|none|any|\d{1,9}"),
+    "score_from": _text(r"\d{1,4}"),
+    "score_to": _text(r"\d{1,4}"),
+    "amount_from": _text(r"\d{1,12}(\.\d{1,3})?"),
+    "amount_to": _text(r"\d{1,12}(\.\d{1,3})?"),
+    "currency": lambda text: text.upper() if text.upper() in CURRENCY else "",
+    "reason": _text(r"[\w.-]{1,40}"),
+    "channel": _many(lambda text: text in CHANNEL),
+    "mcc": _many(_matches(r"\d{4}")),
+    "country": _countries,
+    "tag": lambda text: text if TAG.fullmatch(text) else "",
+    "due": _one_of(LATE, TODAY, LATER),
+    "since": _day,
+    "until": _day,
+    "outcome": _many(lambda text: text in Disposition),
+    "snoozed": _one_of(YES, NO),
+    "q": lambda text: text[:140].replace("\x00", ""),
+    "sort": _sort,
+    "after": lambda text: text[:400],
+}
+FILTERS = tuple(name for name in PARTS if name not in ("q", "sort", "after"))
+UNINDEXED = tuple(name for name in FILTERS if name not in ("queue", "status", "since", "until"))
 
 
 @dataclass(frozen=True)
@@ -48,42 +125,71 @@ class Address:
     queue: str = ""
     status: str = ""
     assignee: str = ""
+    score_from: str = ""
+    score_to: str = ""
+    amount_from: str = ""
+    amount_to: str = ""
+    currency: str = ""
+    reason: str = ""
+    channel: str = ""
+    mcc: str = ""
+    country: str = ""
+    tag: str = ""
     due: str = ""
+    since: str = ""
+    until: str = ""
+    outcome: str = ""
+    snoozed: str = ""
     q: str = ""
     sort: str = ""
     after: str = ""
 
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> Address:
-        """From the query string; what cannot be understood is left out."""
-        values = {name: str(query.get(name, "")).strip() for name in cls.__dataclass_fields__}
-        if values["status"] not in Status:
-            values["status"] = ""
-        if values["assignee"] not in ASSIGNEES:
-            values["assignee"] = ""
-        if values["sort"].lstrip("-") not in SORTS:
-            values["sort"] = ""
-        values["due"] = LATE if values["due"] == LATE else ""
-        values["q"] = values["q"][:140].replace("\x00", "")
-        return cls(**values)
+    def read(cls, query: Mapping[str, Any]) -> Address:
+        """From a query string (repeated names are several values); what cannot be understood is left out."""
+        several = getattr(query, "getlist", None)
+        given = {name: ",".join(several(name)) if several else str(query.get(name, "")) for name in PARTS}
+        return cls(**{name: clean(given[name].strip()) for name, clean in PARTS.items()})
 
     @property
     def column(self) -> str:
         """The column the list is ordered by."""
-        return self.sort.lstrip("-") or ("closed" if self.status == Status.CLOSED else "priority")
+        return self.sort.lstrip("-") or ("closed" if self.only_closed else "priority")
 
     @property
     def descending(self) -> bool:
-        return self.sort.startswith("-") or (not self.sort and self.status == Status.CLOSED)
+        return self.sort.startswith("-") or (not self.sort and self.only_closed)
+
+    @property
+    def only_closed(self) -> bool:
+        """A disposition is only a closed case's."""
+        return self.status == Status.CLOSED or (bool(self.outcome) and not self.status)
+
+    @property
+    def may_be_closed(self) -> bool:
+        return self.only_closed or Status.CLOSED in self.status.split(",") or (bool(self.q) and not self.status)
 
     def order(self) -> list[tuple[str, bool]]:
         """The order as (field, descending) pairs."""
         return [(name.lstrip("-"), name.startswith("-") != self.descending) for name in SORTS[self.column]]
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether only the cases closed last are looked through."""
+        if self.q or not self.may_be_closed:
+            return False
+        served = self.only_closed and self.column == "closed"
+        return not served or any(getattr(self, name) for name in UNINDEXED if name != "outcome")
+
     def url(self, **changes: str) -> str:
         """The query string of this address with some parts changed; every change goes back to the first page."""
-        parts = {name: getattr(self, name) for name in self.__dataclass_fields__} | {"after": ""} | changes
-        return "?" + urlencode({name: value for name, value in parts.items() if value})
+        parts = {each.name: getattr(self, each.name) for each in fields(self)} | {"after": ""} | changes
+        return "?" + urlencode({name: value for name, value in parts.items() if value}, safe=",")
+
+    @property
+    def plain(self) -> Address:
+        """The same list from its beginning: what a view keeps."""
+        return replace(self, after="")
 
     @property
     def without_search(self) -> str:
@@ -92,7 +198,14 @@ class Address:
 
     @property
     def is_filtered(self) -> bool:
-        return any((self.queue, self.status, self.assignee, self.due, self.q))
+        return bool(self.q) or any(getattr(self, name) for name in FILTERS)
+
+    def several(self, name: str) -> list[str]:
+        """The values of a part that takes several."""
+        return [value for value in getattr(self, name).split(",") if value]
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -105,8 +218,8 @@ class Page:
 
 def page(address: Address, user: Any) -> Page:
     """The cases that the address asks for and the person may see. Raises BadAddress for a place that cannot be."""
-    cases = _filtered(address, user).select_related("queue", "assignee", "lane")
     order = address.order()
+    cases = matching(address, user).select_related("queue", "assignee", "lane")
     cases = cases.order_by(*[f"-{name}" if descending else name for name, descending in order])
     if address.after:
         cases = cases.filter(_beyond(order, _place(address.after, order)))
@@ -115,48 +228,121 @@ def page(address: Address, user: Any) -> Page:
     return Page(rows[:PAGE], more)
 
 
-def _filtered(address: Address, user: Any) -> QuerySet[Case]:
-    cases = for_member(user)
-    if address.status:
-        cases = cases.filter(status=address.status)
-    elif not address.q:
-        cases = open_ones(cases)
+def matching(address: Address, user: Any) -> QuerySet[Case]:
+    """All cases that the address asks for and the person may see, in no order; bounded where an index cannot help."""
+    cases = _by_status(for_member(user), address)
+    if address.is_partial:
+        cases = _among_the_last(cases, address)
+    if address.q:
+        cases = cases.filter(pk__in=search.find(address.q))
+    return _narrowed(cases, address, user)
+
+
+def _by_status(cases: QuerySet[Case], address: Address) -> QuerySet[Case]:
+    if not address.may_be_closed:
+        cases = open_ones(cases)  # names the predicate of the partial indexes
+    if address.only_closed:
+        cases = cases.filter(status=Status.CLOSED)
+    elif address.status:
+        cases = cases.filter(status__in=address.several("status"))
     if address.queue:
-        cases = cases.filter(queue__slug=address.queue)
-    if address.assignee:
-        cases = cases.filter(assignee=user) if address.assignee == "me" else cases.filter(assignee__isnull=True)
+        cases = cases.filter(queue__slug__in=address.several("queue"))
+    return cases.filter(**_days(address))
+
+
+def _days(address: Address) -> dict[str, datetime]:
+    """The days asked for: of the opening, or of the closing where only closed cases are."""
+    name, bounds = ("closed_at" if address.only_closed else "opened_at"), {}
+    if address.since:
+        bounds[f"{name}__gte"] = _midnight(date.fromisoformat(address.since))
+    if address.until:
+        bounds[f"{name}__lt"] = _midnight(date.fromisoformat(address.until)) + timedelta(days=1)
+    return bounds
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time.min))
+
+
+def _among_the_last(cases: QuerySet[Case], address: Address) -> QuerySet[Case]:
+    """The open ones of these, and those of them that are among the closed last."""
+    closed = cases.filter(status=Status.CLOSED).order_by("-closed_at").values("pk")[:LOOKED_THROUGH]
+    last = Case.objects.filter(pk__in=closed)
+    if address.only_closed:
+        return last
+    return Case.objects.filter(Q(pk__in=open_ones(cases).values("pk")) | Q(pk__in=closed))
+
+
+def _narrowed(cases: QuerySet[Case], address: Address, user: Any) -> QuerySet[Case]:
+    """What stands in the case itself, then what stands in its alerts."""
+    conditions = _of_people(address, user) & _of_money(address) & _of_time(address)
+    for name, column in (("channel", "channel"), ("country", "country"), ("outcome", "disposition")):
+        if getattr(address, name):
+            conditions &= Q(**{f"{column}__in": address.several(name)})
+    if address.tag:
+        conditions &= Q(tags__contains=[address.tag]) & ~Q(tags=[])  # the second names the index's predicate
+    for inside in _of_alerts(address):
+        conditions &= Q(Exists(inside.filter(case=OuterRef("pk"))))
+    return cases.filter(conditions)
+
+
+def _of_people(address: Address, user: Any) -> Q:
+    named: dict[str, Q] = {
+        "": Q(),
+        "me": Q(assignee=user),
+        "none": Q(assignee__isnull=True),
+        "any": Q(assignee__isnull=False),
+    }
+    return named[address.assignee] if address.assignee in named else Q(assignee=int(address.assignee))
+
+
+def _of_money(address: Address) -> Q:
+    """The score; and the amount in its own currency if one is named, else all of the case in the base currency."""
+    found = Q()
+    for name, bound in (("from", "gte"), ("to", "lte")):
+        score, amount = getattr(address, f"score_{name}"), getattr(address, f"amount_{name}")
+        if score:
+            found &= Q(**{f"score__{bound}": int(score)})
+        if amount:
+            column = "amount" if address.currency else "amount_base"
+            unit = 10 ** EXPONENT.get(address.currency or base_currency(), 2)
+            found &= Q(**{f"{column}__{bound}": round(float(amount) * unit)})
+    return found & Q(currency=address.currency) if address.currency else found
+
+
+def base_currency() -> str:
+    """The currency in which amounts without one are meant: the lanes' own, which share one in practice."""
+    return Lane.objects.order_by("pk").values_list("base_currency", flat=True).first() or "EUR"
+
+
+def _of_time(address: Address) -> Q:
+    now = timezone.now()
+    tomorrow = _midnight(timezone.localdate() + timedelta(days=1))
+    due = {
+        "": Q(),
+        LATE: Q(due_at__lt=now),
+        TODAY: Q(due_at__gte=now, due_at__lt=tomorrow),
+        LATER: Q(due_at__gte=tomorrow),
+    }[address.due]
     if address.due:
-        cases = overdue(timezone.now(), cases)
-    return cases.filter(pk__in=_found(address.q)) if address.q else cases
+        due &= ~Q(status=Status.CLOSED)
+    asleep = Q(status=Status.WAITING)
+    return due & {"": Q(), YES: asleep, NO: ~asleep}[address.snoozed]
 
 
-def _found(text: str) -> set[int]:
-    """Cases by case number, customer, payment (our id or the bank's own) or the last four digits of a card.
-
-    Each way is a query of its own with an index to go by; together in one they would read every case.
-    """
-    found = set(_newest(Case.objects.filter(customer=entity_key("customer", text)), "pk"))
-    found |= set(_newest(CaseAlert.objects.filter(pk__in=_payments(text)), "case"))
-    digits = text.upper().removeprefix("C-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 18:
-        found |= {int(digits)} | set(_newest(CaseAlert.objects.filter(pk=int(digits)), "case"))
-        if len(digits) == 4:
-            cards = CaseAlert.objects.exclude(case__status=Status.CLOSED)
-            found |= set(_newest(cards.filter(alert__transaction__detail__document__card__last4=digits), "case"))
+def _of_alerts(address: Address) -> list[QuerySet[CaseAlert]]:
+    """What a case must have among its alerts, one condition each."""
+    found = []
+    if address.reason:
+        said = Q(alert__reasons__contains=[{"code": address.reason}])
+        found.append(CaseAlert.objects.filter(said | Q(alert__rules__contains=[{"rule": address.reason}])))
+    if address.mcc:
+        codes = [int(code) for code in address.several("mcc")]
+        found.append(CaseAlert.objects.filter(alert__transaction__mcc__in=codes))
     return found
 
 
-def _newest(rows: QuerySet[Any], name: str) -> list[int]:
-    return list(rows.order_by("-pk").values_list(name, flat=True)[:MOST_FOUND])
-
-
-def _payments(external_id: str) -> list[int]:
-    """Payments that some client of the bank calls so."""
-    clients = dict(ApiClient.objects.values_list("pk", "lane"))
-    if not clients or len(external_id) > 64:
-        return []
-    keys = TransactionKey.objects.filter(lane__in=set(clients.values()), client__in=clients, external_id=external_id)
-    return list(keys.values_list("pk", flat=True))
+# --- places -----------------------------------------------------------------------------------------------------------
 
 
 def _beyond(order: list[tuple[str, bool]], place: list[Any]) -> Q:
@@ -189,23 +375,53 @@ def _value(name: str, value: str | int) -> Any:
     return str(value) if name == "customer_ref" else int(value)
 
 
+# --- beside the rows --------------------------------------------------------------------------------------------------
+
+
 def next_wake(user: Any) -> datetime | None:
     """When the next sleeping case of the person's queues wakes."""
     sleeping = for_member(user).filter(status=Status.WAITING, wake_at__isnull=False)
     return sleeping.order_by("wake_at").values_list("wake_at", flat=True).first()
 
 
-def other_sides(cases: list[Case]) -> dict[int, str]:
-    """Of each case, who was paid by its highest alert: the merchant's name, or the counterparty masked."""
-    parts = CaseAlert.objects.filter(case__in=cases).order_by("case", "-alert__score", "-pk").distinct("case")
-    rows = parts.values_list(
-        "case",
-        "alert__transaction__detail__document__merchant__name",
-        "alert__transaction__detail__document__counterparty__id",
-        "alert__transaction__detail__document__counterparty__country",
-    )
-    return {case: name or _payee(token, country) for case, name, token, country in rows}
+def count(cases: QuerySet[Case], most: int) -> int:
+    """How many there are, counted up to `most` + 1: a bounded look, never a COUNT over all."""
+    return cases.order_by()[: most + 1].count()
+
+
+# Of each case its highest alert by an index, and then only those payments' documents are taken apart.
+SIDES = """
+SELECT c.id, d.document::jsonb #>> '{merchant,name}', d.document::jsonb #>> '{counterparty,id}',
+       d.document::jsonb #>> '{counterparty,country}', d.document::jsonb #>> '{device,id}'
+  FROM unnest(%s::bigint[]) AS c (id)
+ CROSS JOIN LATERAL (SELECT a.id FROM case_alert m JOIN alert a ON a.id = m.alert_id WHERE m.case_id = c.id
+                      ORDER BY a.score DESC, a.id DESC LIMIT 1) a
+  JOIN transaction_detail d ON d.id = a.id"""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who was paid by a case's highest alert, and with which device; masked but for merchants."""
+
+    paid: str = ""
+    merchant: str = ""
+    device: str = ""
+
+
+def other_sides(cases: list[Case]) -> dict[int, Side]:
+    """Of each case, the other side of its highest alert."""
+    with connection.cursor() as cursor:
+        cursor.execute(SIDES, [[case.pk for case in cases]])
+        rows = cursor.fetchall()
+    return {
+        case: Side(merchant or _payee(payee, country), merchant or "", _end(device))
+        for case, merchant, payee, country, device in rows
+    }
 
 
 def _payee(token: str | None, country: str | None) -> str:
-    return f"{country or ''}•• {token[-4:] if len(token) > 4 else ''}".strip() if token else ""
+    return f"{country or ''}{_end(token)}" if token else ""
+
+
+def _end(token: str | None) -> str:
+    return f"••{token[-4:] if len(token) > 4 else ''}" if token else ""

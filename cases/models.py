@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -16,6 +17,11 @@ from transactions.models import Lane
 def default_sla() -> dict[str, int]:
     """Minutes from opening to due, by priority."""
     return {"1": 30, "2": 120, "3": 480, "4": 1440}
+
+
+def default_quality() -> list[str]:
+    """The kinds of closes that are always reviewed."""
+    return ["bulk", "legitimate_above_block"]
 
 
 class Queue(models.Model):
@@ -41,9 +47,53 @@ class Queue(models.Model):
     sla = models.JSONField(default=default_sla, help_text="Minutes to due, by priority 1–4.")
     lease_minutes = models.PositiveSmallIntegerField(default=15)
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="queues", blank=True)
+    working_hours = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='[[weekday 0–6 from Monday, "08:00", "18:00"], …] in `time_zone`; empty: around the clock.',
+    )
+    time_zone = models.CharField(max_length=40, default="UTC")
+    escalates_to = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    auto_assign = models.BooleanField(default=False, help_text="New cases go to the member with the most room.")
+    load_limit = models.PositiveSmallIntegerField(default=10, help_text="Cases in hand before no more are assigned.")
+    four_eyes_from = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Closing a case of so much (base currency, minor units) or more needs a second person.",
+    )
+    quality_share = models.FloatField(default=0.02, help_text="Share of closed cases that a second person reviews.")
+    quality_always = ArrayField(
+        models.CharField(max_length=30),
+        default=default_quality,
+        blank=True,
+        help_text="Closed cases that are always reviewed: bulk, legitimate_above_block, override.",
+    )
 
     class Meta:
         ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Route(models.Model):
+    """Sends alerts to a queue; the first that fits, by position, wins. Without one, the queues' channels decide."""
+
+    id = models.AutoField(primary_key=True)
+    lane = models.ForeignKey(Lane, on_delete=models.PROTECT, related_name="routes")
+    name = models.CharField(max_length=60)
+    position = models.PositiveSmallIntegerField(default=100)
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="routes")
+    conditions = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="All must hold: channels, countries, currencies, outcomes, reason_codes, rules (lists of texts);"
+        " score_from, score_below, amount_from, amount_below (base currency, minor units).",
+    )
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["lane", "position", "id"]
 
     def __str__(self) -> str:
         return self.name
@@ -112,9 +162,21 @@ class Case(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
+    wake_on = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        help_text="An event that wakes it before `wake_at`: customer, chargeback.",
+    )
+    tags = ArrayField(models.CharField(max_length=30), default=list, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     closed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    closed_in_bulk = models.BooleanField(default=False)
+    undo_until = models.DateTimeField(null=True, blank=True, help_text="Until then the close can be taken back.")
+    contradicted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a later label said otherwise than this case; until a lead dealt with it."
     )
     version = models.PositiveIntegerField(default=1, help_text="Counts changes; a stale form is refused.")
 
@@ -136,11 +198,22 @@ class Case(models.Model):
             models.Index(fields=["customer", "-id"], name="case_by_customer"),
             models.Index(fields=["assignee", "status"], name="case_by_assignee", condition=~Q(status="closed")),
             models.Index(fields=["-closed_at"], name="case_by_closing", condition=Q(status="closed")),
+            models.Index(fields=["closed_by", "-closed_at"], name="case_by_closer", condition=Q(status="closed")),
+            models.Index(fields=["queue", "opened_at"], name="case_by_opening"),
+            models.Index(fields=["wake_at"], name="case_by_waking", condition=Q(status="waiting")),
+            models.Index(
+                fields=["contradicted_at"], name="case_contradicted", condition=Q(contradicted_at__isnull=False)
+            ),
+            GinIndex(fields=["tags"], name="case_by_tag", condition=~Q(tags=[])),
         ]
         permissions = [
             ("work_case", "Can claim and work cases"),
             ("close_case", "Can close cases"),
             ("lead_queue", "Can take over and reassign cases"),
+            ("bulk_close", "Can close many cases at once"),
+            ("approve_case", "Can approve as the second person"),
+            ("review_quality", "Can review samples of closed cases"),
+            ("unmask", "Can see masked values, with a reason"),
         ]
 
     def __str__(self) -> str:
@@ -164,6 +237,20 @@ class CaseAlert(models.Model):
 
     def __str__(self) -> str:
         return f"alert {self.pk} in case {self.case_id}"
+
+
+class CaseCard(models.Model):
+    """The last four digits of an alert's card, so that a search for them goes by an index."""
+
+    row = models.OneToOneField(CaseAlert, models.CASCADE, primary_key=True, db_constraint=False, related_name="end")
+    last4 = models.CharField(max_length=4)
+
+    class Meta:
+        db_table = "case_card"
+        indexes = [models.Index(fields=["last4", "-row"], name="cards_of_cases")]
+
+    def __str__(self) -> str:
+        return f"•••• {self.last4}"
 
 
 class CaseEvent(models.Model):
@@ -191,10 +278,12 @@ class CaseEvent(models.Model):
 
 
 class Note(models.Model):
-    """What an investigator wrote down. Immutable; a correction is a new note that names the old."""
+    """What an investigator wrote down, of a case or of an entity. Immutable; a correction names the old note."""
 
     id = models.BigAutoField(primary_key=True)
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="notes")
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="notes", null=True, blank=True)
+    entity_kind = models.CharField(max_length=12, blank=True, default="", help_text="customer, card, device, …")
+    entity_key = models.BigIntegerField(default=0)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(default=timezone.now)
     text = models.TextField()
@@ -203,6 +292,297 @@ class Note(models.Model):
     class Meta:
         db_table = "note"
         ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(case__isnull=False) | ~Q(entity_kind=""), name="a_note_is_of_a_case_or_an_entity"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["entity_kind", "entity_key", "-id"], name="note_by_entity", condition=~Q(entity_kind="")
+            )
+        ]
 
     def __str__(self) -> str:
         return self.text[:60]
+
+
+class Mention(models.Model):
+    """A person named in a note, until they have seen it."""
+
+    note = models.ForeignKey(Note, on_delete=models.PROTECT, related_name="mentions")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="mentions")
+    seen_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "mention"
+        constraints = [models.UniqueConstraint(fields=["note", "user"], name="one_mention_per_note_and_person")]
+        indexes = [models.Index(fields=["user"], name="mention_unseen", condition=Q(seen_at__isnull=True))]
+
+    def __str__(self) -> str:
+        return f"{self.user} in note {self.note_id}"
+
+
+class Snippet(models.Model):
+    """A text to start a note with; without an owner it is the whole team's."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="snippets"
+    )
+    title = models.CharField(max_length=60)
+    text = models.TextField(max_length=2000)
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Attachment(models.Model):
+    """A file of a case. The bytes lie outside the web root under a random name; a removal leaves this row."""
+
+    id = models.BigAutoField(primary_key=True)
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="attachments")
+    name = models.CharField(max_length=200, help_text="As uploaded.")
+    kind = models.CharField(max_length=8, help_text="By its content: pdf, png, jpg, txt, csv, docx, xlsx, eml.")
+    size = models.BigIntegerField(help_text="Bytes.")
+    sha256 = models.CharField(max_length=64)
+    stored = models.CharField(max_length=64, unique=True, help_text="Random name of the file.")
+    scanned = models.CharField(max_length=40, blank=True, default="", help_text="What the virus scan said.")
+    at = models.DateTimeField(default=timezone.now)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    removed_at = models.DateTimeField(null=True, blank=True)
+    removed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    removed_for = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        db_table = "attachment"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CheckItem(models.Model):
+    """A step that the checklist of a fraud type asks for."""
+
+    fraud_type = models.CharField(max_length=20, blank=True, default="", help_text="Empty: of every case.")
+    position = models.PositiveSmallIntegerField(default=100)
+    text = models.CharField(max_length=200)
+    is_required = models.BooleanField(default=False, help_text="Named in the close dialog while it is open.")
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["fraud_type", "position", "id"]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class CaseCheck(models.Model):
+    """A step of the checklist, done in a case."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="checks")
+    item = models.ForeignKey(CheckItem, on_delete=models.PROTECT, related_name="+")
+    done_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    done_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["case", "item"], name="one_check_per_case_and_item")]
+
+    def __str__(self) -> str:
+        return f"{self.item} in {self.case}"
+
+
+class Approval(models.Model):
+    """What one person asks for and another decides: a close of much money, many closes at once."""
+
+    class Kind(models.TextChoices):
+        CLOSE = "close", "Close"
+        BULK_CLOSE = "bulk_close", "Bulk close"
+        REOPEN = "reopen", "Reopen"
+
+    class Answer(models.TextChoices):
+        APPROVED = "approved", "Approved"
+        REJECTED = "rejected", "Rejected"
+        EXPIRED = "expired", "Expired"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+
+    id = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=12, choices=Kind)
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="approvals")
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, null=True, blank=True, related_name="approvals")
+    request = models.JSONField(help_text="What shall be done, as the service takes it; of many: {cases: [ids], …}.")
+    causes = ArrayField(models.CharField(max_length=40), default=list, help_text="Why a second person is needed.")
+    maker = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    made_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    answer = models.CharField(max_length=10, choices=Answer, blank=True, default="")
+    checker = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    answered_at = models.DateTimeField(null=True, blank=True)
+    reason = models.TextField(blank=True, default="", help_text="The checker's.")
+
+    class Meta:
+        db_table = "case_approval"
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(checker__isnull=True) | ~Q(checker=models.F("maker")), name="a_maker_never_checks"
+            ),
+            models.UniqueConstraint(fields=["case"], condition=Q(answer=""), name="one_pending_approval_per_case"),
+        ]
+        indexes = [models.Index(fields=["queue", "expires_at"], name="approval_pending", condition=Q(answer=""))]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} by {self.maker}"
+
+
+class QualityReview(models.Model):
+    """A closed case that a second person looks at afterwards, and what they found."""
+
+    class Finding(models.TextChoices):
+        AGREE = "agree", "Agree"
+        DISAGREE = "disagree", "Disagree"
+        PROCESS_ERROR = "process_error", "Right, but not worked as it should be"
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="reviews")
+    queue = models.ForeignKey(Queue, on_delete=models.PROTECT, related_name="+")
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    closed_at = models.DateTimeField(help_text="Which of the case's closes this is about.")
+    chosen_for = models.CharField(max_length=30, help_text="random, bulk, legitimate_above_block, override.")
+    seed = models.FloatField(help_text="The stored random number in [0, 1) that the queue's share was compared with.")
+    sampled_at = models.DateTimeField(default=timezone.now)
+    reviewer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    finding = models.CharField(max_length=13, choices=Finding, blank=True, default="")
+    comment = models.TextField(blank=True, default="")
+    reviewed_at = models.DateTimeField(null=True, blank=True)
+    reopened = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "quality_review"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["case", "closed_at"], name="one_review_per_close"),
+            models.CheckConstraint(
+                condition=Q(reviewer__isnull=True) | ~Q(reviewer=models.F("decided_by")),
+                name="nobody_reviews_their_own_close",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["queue", "sampled_at"], name="review_pending", condition=Q(finding="")),
+            models.Index(fields=["reviewed_at"], name="review_by_time", condition=~Q(finding="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"review of {self.case}"
+
+
+class Exclusion(models.Model):
+    """An entity whose cases a person never gets: a relative, an own account."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="exclusions")
+    customer = models.BigIntegerField(help_text="Entity key of the customer.")
+    reason = models.CharField(max_length=200)
+    added_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    added_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "customer"], name="one_exclusion_per_person")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is kept from a customer"
+
+
+class Absence(models.Model):
+    """When a person is away: nothing is assigned to them."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="absences")
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    note = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        ordering = ["starts_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(ends_at__gt=models.F("starts_at")), name="an_absence_ends_after_it_starts"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} away"
+
+
+class SavedView(models.Model):
+    """Filters and order of the queue page under a name, private or the team's."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=60)
+    address = models.CharField(max_length=1000, help_text="The query of the queue page's URL.")
+    is_shared = models.BooleanField(default=False)
+    is_default = models.BooleanField(default=False)
+    position = models.PositiveSmallIntegerField(default=100)
+    made_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "saved_view"
+        ordering = ["position", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="one_view_per_owner_and_name"),
+            models.UniqueConstraint(fields=["owner"], condition=Q(is_default=True), name="one_default_view_per_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DeskPreference(models.Model):
+    """How a person wants the desk: theme, density, time zone, keys, sound, what comes after a close."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="desk_preference"
+    )
+    values = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "desk_preference"
+
+    def __str__(self) -> str:
+        return f"preferences of {self.user}"
+
+
+class Sighting(models.Model):
+    """Who looked at what, when: a case, an entity, an unmasked value, a search, an export. Append-only."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(default=timezone.now)
+    actor = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    act = models.CharField(max_length=20, help_text="case_viewed, entity_viewed, unmasked, searched, exported.")
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, null=True, blank=True, related_name="sightings")
+    entity_kind = models.CharField(max_length=12, blank=True, default="")
+    entity_key = models.BigIntegerField(default=0)
+    reason = models.CharField(max_length=200, blank=True, default="")
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    request_id = models.CharField(max_length=64, blank=True, default="")
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "sighting"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["case", "-id"], name="sightings_of_case", condition=Q(case__isnull=False)),
+            models.Index(
+                fields=["entity_kind", "entity_key", "-id"], name="sightings_of_entity", condition=~Q(entity_kind="")
+            ),
+            models.Index(fields=["actor", "-id"], name="sightings_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.act}"

@@ -19,7 +19,8 @@ from django.db.transaction import atomic
 from django.utils import timezone
 
 from alerts.models import Alert
-from cases import workflow
+from cases import calendar, routing, workflow
+from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CaseEvent, Queue
 from cases.workflow import Status
 from transactions import binary
@@ -37,6 +38,7 @@ JOINING = (
     "status",
     "assignee",
     "wake_at",
+    "wake_on",
     "priority",
     "score",
     "top_reason",
@@ -82,6 +84,7 @@ def _open_batch(limit: int, since: timedelta | None) -> int:
         lines += _join(cases[key], members, queues) if key in known else [_opened(cases[key], members)]
     _save_joined([cases[key] for key in groups if key in known])
     _append(groups, cases, lines)
+    note_cards(alert.pk for alert in alerts)
     return len(alerts)
 
 
@@ -143,13 +146,7 @@ def _without_case(queues: Queues, since: timedelta | None) -> Any:
     alerts = Alert.objects.filter(~Exists(CaseAlert.objects.filter(pk=OuterRef("pk"))), lane__in=list(queues))
     if since is not None:
         alerts = alerts.filter(raised_at__gte=timezone.now() - since)
-    return alerts.order_by("pk").defer("reasons", "rules")
-
-
-def route(alert: Alert, queues: list[Queue]) -> Queue:
-    """The queue of an alert: the one that names its channel, else the one that takes all others, else the first."""
-    named = next((queue for queue in queues if alert.channel in queue.channels), None)
-    return named or next((queue for queue in queues if not queue.channels), queues[0])
+    return alerts.order_by("pk")
 
 
 def grouping_key(alert: Alert, queue: Queue) -> int:
@@ -159,8 +156,9 @@ def grouping_key(alert: Alert, queue: Queue) -> int:
 
 def _grouped(alerts: Iterable[Alert], queues: Queues) -> dict[Key, list[Alert]]:
     groups: dict[Key, list[Alert]] = {}
+    tables = routing.tables(queues)
     for alert in alerts:
-        queue = route(alert, queues[alert.lane])
+        queue = tables[alert.lane].queue_of(alert)
         groups.setdefault((queue.pk, grouping_key(alert, queue)), []).append(alert)
     return dict(sorted(groups.items()))
 
@@ -206,7 +204,7 @@ def _new_case(key: Key, alerts: list[Alert], queues: Queues) -> Case:
         priority=level,
         opened_at=now,
         last_alert_at=max(alert.raised_at for alert in alerts),
-        due_at=workflow.due(now, level, queue.sla, _hold_end(alerts, now)),
+        due_at=workflow.due(now, level, queue.sla, _hold_end(alerts, now), calendar.of(queue)),
         alert_count=len(alerts),
         amount_base=sum(alert.amount_base for alert in alerts),
         **_face(worst),
@@ -236,7 +234,7 @@ def _join(case: Case, alerts: list[Alert], queues: Queues) -> list[CaseEvent]:
         lines.append(_line(case, "priority_raised", before=f"P{case.priority}", after=f"P{level}"))
     if case.status == Status.WAITING:
         lines.append(_line(case, "woken", before=case.status, after=Status.NEW, note="A new alert came."))
-        case.status, case.assignee, case.wake_at = Status.NEW, None, None
+        case.status, case.assignee, case.wake_at, case.wake_on = Status.NEW, None, None, ""
     if worst.score > case.score:
         for name, value in _face(worst).items():
             setattr(case, name, value)
@@ -244,7 +242,8 @@ def _join(case: Case, alerts: list[Alert], queues: Queues) -> list[CaseEvent]:
     case.alert_count += len(alerts)
     case.amount_base += sum(alert.amount_base for alert in alerts)
     case.last_alert_at = max(alert.raised_at for alert in alerts)
-    case.due_at = min(case.due_at, workflow.due(now, level, queue.sla, _hold_end(alerts, now)))
+    due = workflow.due(now, level, queue.sla, _hold_end(alerts, now), calendar.of(queue))
+    case.due_at = min(case.due_at, due)
     return lines
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 
-from cases.models import Case, CaseAlert, Queue
+from cases.models import Approval, Case, CaseAlert, Exclusion, Queue
 from cases.workflow import Status
 
 URGENCY = ("priority", "due_at", "-score", "id")
@@ -51,6 +51,22 @@ def overdue(now: datetime, cases: QuerySet[Case] | None = None) -> QuerySet[Case
 def by_urgency(cases: QuerySet[Case]) -> QuerySet[Case]:
     """Most urgent first: priority, due, score, then age, so that the order is total."""
     return cases.order_by(*URGENCY)
+
+
+def kept_from(user: Any) -> list[int]:
+    """The customers (entity keys) whose cases a person never gets: relatives, own accounts."""
+    return list(Exclusion.objects.filter(user=user).values_list("customer", flat=True))
+
+
+def without_conflicts(cases: QuerySet[Case], user: Any) -> QuerySet[Case]:
+    """Without cases that concern a customer the person is kept from, and those whose last approval they asked for."""
+    last = Approval.objects.filter(case=OuterRef("pk")).order_by("-pk").values("maker")[:1]
+    cases = cases.annotate(last_maker=Subquery(last)).filter(Q(last_maker__isnull=True) | ~Q(last_maker=user.pk))
+    customers = kept_from(user)
+    if not customers:
+        return cases
+    theirs = CaseAlert.objects.filter(case=OuterRef("pk"), alert__customer__in=customers)
+    return cases.exclude(customer__in=customers).exclude(Exists(theirs))
 
 
 def case_ids_of(transaction_ids: Iterable[int]) -> dict[int, int]:

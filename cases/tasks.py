@@ -6,7 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from alerts.owed import Horizon
-from cases import services
+from cases import approvals, assignment, attachments, late_labels, services
 from cases.opening import BATCH, RECENT
 
 ROUNDS = 20  # batches that one message works off; the next beat goes on
@@ -57,3 +57,27 @@ def wake_cases() -> int:
 def mark_breaches() -> int:
     """Note which cases were not done in time."""
     return services.mark_breaches()
+
+
+@shared_task(name="cases.assign_waiting")
+def assign_waiting() -> int:
+    """Take back what lies in the name of people who left, then give new cases to those who are there."""
+    return assignment.take_back() + assignment.assign_waiting()
+
+
+@shared_task(name="cases.mark_contradictions")
+def mark_contradictions() -> int:
+    """Mark closed cases that a later label contradicts."""
+    return late_labels.mark_contradictions()
+
+
+@shared_task(name="cases.sweep_attachments")
+def sweep_attachments() -> int:
+    """Remove files that no row names: uploads that were cut off."""
+    return attachments.sweep()
+
+
+@shared_task(name="cases.expire_approvals")
+def expire_approvals() -> int:
+    """Close requests for a second person that nobody answered in time."""
+    return approvals.expire()

@@ -1,6 +1,7 @@
-"""A customer's timeline: payments with decisions, labels, earlier cases, notes and the case's own events, in one list.
+"""A case's timeline: payments with decisions, labels, other cases, notes, list changes and its own events, in one list.
 
-One statement over tables that are each read by an index on the customer; newest first, older ones by cursor.
+One statement over tables that are each read by an index on the customer; newest first, older ones by cursor. A case
+that gathers a merchant's or a device's alerts has many customers: its payments are those of its own alerts.
 """
 
 from __future__ import annotations
@@ -16,18 +17,48 @@ from django.db import connection
 from django.utils import timezone
 
 from alerts.live import amount_text
-from cases.models import Case
+from cases.models import Case, Queue
+from scoring.entries import NAMES
 from transactions.codes import CHANNEL, CURRENCY, FRAUD_TYPE, LABEL_SOURCE, OUTCOME, TYPE, VERDICT
 
 PAGE = 30
 NEWEST = 5000  # payments of a customer among which the timeline looks, so that a huge one stays fast
 
-KINDS = {"payments": ("label", "payment"), "case": ("case", "event"), "notes": ("note",)}
+# What the reader may ask for alone, and the branches that answer.
+KINDS = {
+    "payments": ("payment",),
+    "alerts": ("payment",),
+    "labels": ("label",),
+    "cases": ("case",),
+    "case": ("event",),
+    "notes": ("note", "remark"),
+    "lists": ("list",),
+}
+SHOWS = {
+    "": "All",
+    "payments": "Payments",
+    "alerts": "Alerts",
+    "labels": "Labels",
+    "cases": "Other cases",
+    "case": "This case",
+    "notes": "Notes",
+    "lists": "Lists",
+}
 
 RECENT = """
-WITH recent AS MATERIALIZED (
+recent AS MATERIALIZED (
   SELECT id, occurred_at, amount, currency, channel, type FROM transaction
    WHERE customer = %(customer)s AND lane = %(lane)s ORDER BY id DESC LIMIT %(newest)s)"""
+OWN = """
+recent AS MATERIALIZED (
+  SELECT p.id, p.occurred_at, p.amount, p.currency, p.channel, p.type
+    FROM case_alert c JOIN transaction p ON p.id = c.alert_id
+   WHERE c.case_id = %(case)s ORDER BY p.id DESC LIMIT %(newest)s)"""
+ENTITIES = """
+named AS MATERIALIZED (
+  SELECT DISTINCT unnest(ARRAY[p.customer, p.account, p.card, p.device, p.merchant, p.counterparty]) AS key
+    FROM (SELECT alert_id FROM case_alert WHERE case_id = %(case)s ORDER BY alert_id DESC LIMIT 20) c
+    JOIN transaction p ON p.id = c.alert_id)"""
 
 BRANCHES = {
     "payment": """
@@ -35,7 +66,7 @@ BRANCHES = {
       'amount', p.amount, 'currency', p.currency, 'channel', p.channel, 'type', p.type, 'outcome', d.outcome,
       'score', d.score, 'resolution', h.resolution, 'by', h.source, 'held', a.hold_until, 'case', c.case_id,
       'merchant', x.document::jsonb #>> '{merchant,name}', 'payee', x.document::jsonb #>> '{counterparty,id}') AS data
-    FROM (SELECT * FROM recent WHERE (occurred_at, 'payment', id) < (%(at)s, %(kind)s, %(ref)s)
+    FROM (SELECT * FROM recent WHERE (occurred_at, 'payment', id) < (%(at)s, %(kind)s, %(ref)s) {alerted}
            ORDER BY occurred_at DESC, id DESC LIMIT %(limit)s) p
     LEFT JOIN LATERAL (SELECT l.outcome, l.score FROM decision l WHERE l.id BETWEEN p.id * 64 + 1 AND p.id * 64 + 63
                         ORDER BY l.id DESC LIMIT 1) d ON true
@@ -64,7 +95,34 @@ BRANCHES = {
     FROM note n JOIN "case" o ON o.id = n.case_id JOIN {users} u ON u.id = n.author_id
    WHERE o.customer = %(customer)s AND o.lane_id = %(lane)s AND o.queue_id = ANY(%(queues)s)
      AND (n.at, 'note', n.id) < (%(at)s, %(kind)s, %(ref)s)""",
+    "remark": """
+  SELECT n.at, 'note', n.id, jsonb_build_object('text', left(n.text, 400), 'case', 0,
+      'name', coalesce(nullif(trim(u.first_name || ' ' || u.last_name), ''), u.username))
+    FROM note n JOIN {users} u ON u.id = n.author_id
+   WHERE n.entity_kind = 'customer' AND n.entity_key = %(customer)s AND n.case_id IS NULL
+     AND (n.at, 'note', n.id) < (%(at)s, %(kind)s, %(ref)s)""",
+    "list": """
+  SELECT c.at, 'list', c.ref, c.data FROM (
+      SELECT e.added_at AS at, e.id * 2 AS ref, jsonb_build_object('list', l.name, 'of', l.kind, 'subject', l.subject,
+          'by', e.author, 'reason', e.reason, 'until', e.expires_at, 'gone', false) AS data
+        FROM scoring_list l JOIN scoring_listentry e ON e.list_id = l.id AND e.key IN (SELECT key FROM named)
+       WHERE l.lane_id = %(lane)s AND e.key <> 0
+      UNION ALL
+      SELECT r.removed_at, e.id * 2 + 1, jsonb_build_object('list', l.name, 'of', l.kind, 'subject', l.subject,
+          'by', r.removed_by, 'reason', r.reason, 'until', NULL, 'gone', true)
+        FROM scoring_list l JOIN scoring_listentry e ON e.list_id = l.id AND e.key IN (SELECT key FROM named)
+        JOIN scoring_listremoval r ON r.entry_id = e.id
+       WHERE l.lane_id = %(lane)s AND e.key <> 0) c
+   WHERE (c.at, 'list', c.ref) < (%(at)s, %(kind)s, %(ref)s)""",
 }
+# The same for a case of many customers: only what was written of this case.
+BRANCHES_OF_MANY = BRANCHES | {
+    "note": BRANCHES["note"].replace(
+        "o.customer = %(customer)s AND o.lane_id = %(lane)s AND o.queue_id = ANY(%(queues)s)", "n.case_id = %(case)s"
+    ),
+}
+del BRANCHES_OF_MANY["case"], BRANCHES_OF_MANY["remark"]
+NOTHING = "SELECT now(), ''::text, 0::bigint, NULL::jsonb WHERE false"
 BEGINNING = (datetime.max.replace(tzinfo=UTC), "~", 2**62)
 
 TOLD = {
@@ -83,6 +141,29 @@ TOLD = {
     "overdue": ("circle-alert", "The case was not done in time"),
     "closed": ("st-closed", "{name} closed the case"),
     "reopened": ("undo-2", "{name} opened the case again"),
+    "close_undone": ("undo-2", "{name} took the close back"),
+    "reopen_asked": ("shield-check", "{name} asked a second person to open the case again"),
+    "approved": ("circle-check", "{name} approved it as the second person"),
+    "rejected": ("circle-x", "{name} rejected it as the second person"),
+    "approval_withdrawn": ("undo-2", "{name} withdrew the request for a second approval"),
+    "approval_expired": ("clock", "Nobody answered the request for a second approval"),
+    "handed_over": ("users", "{from} handed the case over to {to}"),
+    "moved": ("arrow-right", "{name} moved the case from {from} to {to}"),
+    "verdicts_set": ("list-checks", "{name} set single payments otherwise"),
+    "checked": ("check", "{name} ticked a step"),
+    "unchecked": ("undo-2", "{name} took a tick off"),
+    "listed": ("list", "{name} put it on a list"),
+    "payments_released": ("check", "{name} released {payments}"),
+    "payments_blocked": ("ban", "{name} blocked {payments}"),
+    "payments_held": ("clock", "{name} held {payments} longer"),
+    "file_added": ("paperclip", "{name} attached {file}"),
+    "file_removed": ("paperclip", "{name} removed {file}"),
+    "late_label": ("tag", "A later label says otherwise: {after}"),
+    "assigned": ("user-round", "The case was given to {after}"),
+    "unassigned": ("user-round", "{name} took the case from {before}"),
+    "reviewed": ("scale", "{name} looked at the close again: {after}"),
+    "tagged": ("tag", "{name} changed the tags"),
+    "left_closed": ("st-closed", "{name} left the case closed"),
 }
 
 
@@ -114,24 +195,28 @@ def timeline(case: Case, *, queues: list[int], show: str = "", before: str = "")
 
     `queues`: those whose cases and notes the person may read; `show`: one of KINDS or everything.
     """
-    kinds = KINDS.get(show) or tuple(BRANCHES)
     at, kind, ref = _place(before)
     values = {"customer": case.customer, "lane": case.lane_id, "case": case.pk, "queues": queues, "newest": NEWEST}
+    of_one = case.queue.grouping == Queue.Grouping.CUSTOMER
     with connection.cursor() as cursor:
-        cursor.execute(_statement(kinds), values | {"at": at, "kind": kind, "ref": ref, "limit": PAGE + 1})
+        cursor.execute(_statement(show, of_one), values | {"at": at, "kind": kind, "ref": ref, "limit": PAGE + 1})
         rows = cursor.fetchall()
     more = _cursor(*rows[PAGE - 1][:3]) if len(rows) > PAGE else ""
     return _entries(rows[:PAGE]), more
 
 
-def _statement(kinds: tuple[str, ...]) -> str:
+def _statement(show: str, of_one: bool) -> str:
+    """The statement that reads what is asked for; `of_one`: the case is about one customer."""
+    given = BRANCHES if of_one else BRANCHES_OF_MANY
+    kinds = [kind for kind in KINDS.get(show) or given if kind in given]
+    alerted = "AND EXISTS (SELECT FROM alert f WHERE f.id = recent.id)" if show == "alerts" else ""
     users = get_user_model()._meta.db_table
-    branches = [BRANCHES[kind].replace("{users}", users) for kind in kinds]
-    ordered = [f"({branch} ORDER BY 1 DESC, 3 DESC LIMIT %(limit)s)" for branch in branches]
-    head = RECENT if {"payment", "label"} & set(kinds) else ""
-    lines = " UNION ALL ".join(ordered)
+    branches = [given[kind].replace("{users}", users).replace("{alerted}", alerted) for kind in kinds]
+    ordered = [f"({branch} ORDER BY 1 DESC, 3 DESC LIMIT %(limit)s)" for branch in branches] or [NOTHING]
+    before = [RECENT if of_one else OWN] * bool({"payment", "label"} & set(kinds)) + [ENTITIES] * ("list" in kinds)
+    head = f"WITH {', '.join(before)}" if before else ""
     newest = "ORDER BY at DESC, kind DESC, ref DESC LIMIT %(limit)s"
-    return f"{head} SELECT * FROM ({lines}) AS line (at, kind, ref, data) {newest}"
+    return f"{head} SELECT * FROM ({' UNION ALL '.join(ordered)}) AS line (at, kind, ref, data) {newest}"
 
 
 def _place(cursor: str) -> tuple[datetime, str, int]:
@@ -209,14 +294,38 @@ def _event(data: dict[str, Any]) -> dict[str, Any]:
         "before": data["before"],
         "after": data["after"],
         "assignee": told.get("assignee", ""),
+        "file": told.get("name", "a file"),
+        "from": told.get("from", "somebody"),
+        "to": told.get("to", "somebody"),
+        "payments": _payments(len(told.get("payments", []))),
         "alerts": "1 alert" if alerts == 1 else f"{alerts} alerts",
     }
     return {
         "icon": glyph,
         "title": sentence.format(**words),
-        "hint": data["note"],
+        "hint": data["note"] or (_change(data) if data["event"] not in TOLD else ""),
         "disposition": told.get("disposition", "") if data["event"] == "closed" else "",
         "is_alert": data["event"] == "alert_added",
+    }
+
+
+def _payments(n: int) -> str:
+    return "1 payment" if n == 1 else f"{n} payments"
+
+
+def _change(data: dict[str, Any]) -> str:
+    """Both values of a change that has no sentence of its own."""
+    return f"{data['before'] or 'nothing'} → {data['after'] or 'nothing'}" if data["before"] or data["after"] else ""
+
+
+def _list(data: dict[str, Any]) -> dict[str, Any]:
+    subject = NAMES.get(data["subject"], data["subject"].capitalize())
+    moved = "taken off" if data["gone"] else "put on"
+    until = f", until {data['until'][:10]}" if data["until"] else ""
+    return {
+        "icon": "list-checks",
+        "title": f"{subject} {moved} the {data['of']} list “{data['list']}”",
+        "hint": f"by {data['by']}: {data['reason']}{until}",
     }
 
 
@@ -235,4 +344,4 @@ def _note(data: dict[str, Any]) -> dict[str, Any]:
     return {"icon": "message-square", "title": data["text"], "hint": data["name"], "case_id": data["case"]}
 
 
-SHOWN = {"payment": _payment, "label": _label, "event": _event, "case": _case, "note": _note}
+SHOWN = {"payment": _payment, "label": _label, "event": _event, "case": _case, "note": _note, "list": _list}

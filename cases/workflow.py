@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
+from cases.calendar import ALWAYS, Hours
 from cases.models import Case
 
 # Texts. Without Django's stubs a type checker takes their members for pairs of value and label.
@@ -20,7 +21,7 @@ MOVES: dict[str, frozenset[str]] = {
     Status.IN_REVIEW: frozenset({Status.NEW, Status.WAITING, Status.ESCALATED, Status.PENDING_APPROVAL, Status.CLOSED}),
     Status.WAITING: frozenset({Status.NEW, Status.IN_REVIEW, Status.ESCALATED}),
     Status.ESCALATED: frozenset({Status.IN_REVIEW}),
-    Status.PENDING_APPROVAL: frozenset({Status.IN_REVIEW, Status.CLOSED}),
+    Status.PENDING_APPROVAL: frozenset({Status.NEW, Status.ESCALATED, Status.IN_REVIEW, Status.CLOSED}),
     Status.CLOSED: frozenset({Status.IN_REVIEW}),
 }
 
@@ -70,7 +71,10 @@ def priority(*, severity: int, amount: float, weight: int) -> int:
     return max(1, min(4, severity - by_amount - weight))
 
 
-def due(opened_at: datetime, level: int, sla: dict[str, int], hold_until: datetime | None) -> datetime:
-    """When a case of that priority must be done: by its queue's minutes, and before a held payment resolves itself."""
-    by_queue = opened_at + timedelta(minutes=sla.get(str(level), 1440))
+def due(
+    opened_at: datetime, level: int, sla: dict[str, int], hold_until: datetime | None, hours: Hours = ALWAYS
+) -> datetime:
+    """When a case of that priority must be done: after its queue's minutes, which count only in its working hours, and
+    before a held payment resolves itself."""
+    by_queue = hours.add(opened_at, sla.get(str(level), 1440))
     return min(by_queue, hold_until) if hold_until else by_queue

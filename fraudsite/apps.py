@@ -27,13 +27,17 @@ class FraudsiteConfig(AppConfig):
 
     def ready(self) -> None:
         """Hang the upper floors' functions into the lower ones."""
-        from fraudsite import answering
+        from django.contrib.auth.signals import user_logged_in, user_logged_out
+
+        from fraudsite import answering, sessions
         from scoring.screening import asked
         from transactions import answers
         from transactions.signals import rang
 
         answers.provide(judge_now=answering.judge_now, find=answering.find, count=answering.count)
         rang.connect(pass_on, dispatch_uid="fraudsite.pass_on")
+        user_logged_in.connect(sessions.began, dispatch_uid="fraudsite.session_began")
+        user_logged_out.connect(sessions.ended, dispatch_uid="fraudsite.session_ended")
         asked.connect(wake_rescreening, dispatch_uid="fraudsite.wake_rescreening")
 
 

@@ -1,4 +1,4 @@
-"""The dashboard: figures over all apps, from bounded queries only.
+"""The overview's state of things now: figures over all apps, from bounded queries only. Ranges are in `dashboards`.
 
 `decision` is too big to count, so the day is cut into ten-minute bins. A bin that is over no longer changes: it is
 aggregated once (BRIN on the time) and kept in the cache for a day; each look aggregates only the bin that is running.
@@ -25,6 +25,7 @@ from alerts.desk import BIN, floor, lanes, remembered
 from alerts.models import Alert
 from cases.models import Case
 from fraudsite import degrading
+from fraudsite.dashboards import pages
 from scoring.models import LaneCursor, decision_id
 from scoring.switches import pulled_everywhere
 from transactions.codes import OUTCOME
@@ -63,7 +64,8 @@ Bin = dict[str, Any]  # {"outcomes": {text: n}, "scores": [n] * SCORE_BINS, "deg
 def context(request: HttpRequest) -> dict[str, Any]:
     """What templates/desk/dashboard.html shows to this reader."""
     user: Any = request.user
-    shown: dict[str, Any] = {"as_of": timezone.now(), "lanes": lanes(), "pulled": pulled_everywhere()}
+    shown: dict[str, Any] = pages.frame(request, pages.DASHBOARDS["overview"])
+    shown |= {"as_of": timezone.now(), "lanes": lanes(), "pulled": pulled_everywhere()}
     shown["degraded"] = degrading.found()
     if user.has_perm("scoring.view_decision"):
         shown |= decisions()

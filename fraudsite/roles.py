@@ -34,7 +34,14 @@ TUNING = [
 ]
 WORK = _of("cases", "work_case")
 CLOSE = _of("cases", "close_case")
-LEAD = _of("cases", "lead_queue")
+UNMASK = _of("cases", "unmask")
+LEAD = _of("cases", "lead_queue", "bulk_close", "approve_case", "review_quality")
+SET_UP = [  # what those who lead arrange; who is in a queue and its limits stay with the platform
+    *_of("cases", "view_route", "add_route", "change_route", "view_absence", "view_qualityreview"),
+    *_of("cases", "view_exclusion", "add_exclusion", "delete_exclusion"),
+    *_of("cases", "view_checkitem", "add_checkitem", "change_checkitem"),
+    *_of("cases", "view_snippet", "add_snippet", "change_snippet", "delete_snippet"),
+]
 PROPOSE = _of("scoring", "propose_policy", "propose_rule", "add_list")
 APPROVE = _of("scoring", "approve_policy", "approve_rule", "approve_list")
 LISTING = _of("scoring", "propose_list", "watch_list")
@@ -46,18 +53,20 @@ PLATFORM = [
     *_views("transactions", "lane", "importjob", "apikey"),
     *_of("transactions", "add_apikey", "change_apikey", "view_apiclient", "add_apiclient", "change_apiclient"),
     *_of("transactions", "view_currencyrate", "add_currencyrate"),
-    *_of("cases", "view_queue", "add_queue", "change_queue"),
+    *_of("cases", "view_queue", "add_queue", "change_queue", "view_route", "add_route", "change_route"),
+    *_of("cases", "view_exclusion", "add_exclusion", "delete_exclusion", "view_absence"),
     *_of("cases", "view_closereason", "add_closereason", "change_closereason"),
+    *_of("cases", "view_checkitem", "add_checkitem", "change_checkitem"),
 ]
 OURS = ("transactions", "scoring", "alerts", "cases", "fraudsite")
 EVERYTHING = "*view"  # every view permission of our own apps
 
 ROLES: dict[str, list[str]] = {
     "analyst": DESK + WORK,  # closing below a limit comes with the limit; until then they escalate
-    "investigator": DESK + WORK + CLOSE + LISTING,
-    "team_lead": DESK + WORK + CLOSE + LEAD + TUNING + PROPOSE + LISTING + SWITCH,
+    "investigator": DESK + WORK + CLOSE + UNMASK + LISTING,
+    "team_lead": DESK + WORK + CLOSE + UNMASK + LEAD + SET_UP + TUNING + PROPOSE + LISTING + SWITCH,
     "model_admin": TUNING + PROPOSE + APPROVE + MODELS + LISTING + SWITCH,
-    "auditor": [EVERYTHING],
+    "auditor": [EVERYTHING, *UNMASK],
     "platform_admin": PLATFORM,
 }
 PEOPLE: dict[str, tuple[str, str, str]] = {
@@ -80,8 +89,9 @@ def seed_groups() -> None:
 
 
 def _held(names: list[str], known: Mapping[str, Permission]) -> list[Permission]:
-    if names == [EVERYTHING]:
-        return [each for name, each in known.items() if name.split(".")[0] in OURS and ".view_" in name]
+    if EVERYTHING in names:
+        every = [name for name in known if name.split(".")[0] in OURS and ".view_" in name]
+        names = [*every, *(name for name in names if name != EVERYTHING)]
     missing = [name for name in names if name not in known]
     if missing:
         raise LookupError(f"There is no permission {missing[0]}.")

@@ -26,8 +26,13 @@ ENTRIES = [
     Entry("lapsed leases", "cases.lapse_leases", timedelta(seconds=60), 60),
     Entry("cases to wake", "cases.wake_cases", timedelta(seconds=60), 60),
     Entry("cases past their due date", "cases.mark_breaches", timedelta(seconds=60), 60),
+    Entry("requests for a second person that ran out", "cases.expire_approvals", timedelta(minutes=5), 300),
+    Entry("cases to give to people", "cases.assign_waiting", timedelta(seconds=15), 15),
+    Entry("late labels", "cases.mark_contradictions", timedelta(seconds=60), 60),
+    Entry("files without a row", "cases.sweep_attachments", timedelta(hours=1), 3600),
     Entry("payments to judge again", "scoring.rescreen", timedelta(seconds=30), 30),
     Entry("overdue holds", "scoring.resolve_overdue_holds", timedelta(seconds=30), 30),
+    Entry("roll-ups of the dashboards", "fraudsite.tally_desk", timedelta(seconds=30), 30),
     Entry("room for ids to come", "transactions.extend_partitions", timedelta(minutes=10), 600),
     Entry("daily training", "scoring.retrain", crontab(hour="2", minute="30"), 3600),
 ]

@@ -8,6 +8,7 @@ FRAUD_MODE=demo (`make run`, the tests) makes its own random secrets under the s
 import json
 import os
 import secrets
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -187,6 +188,10 @@ DATA_DIR = Path(env_text("DATA_DIR", str(STATE_DIR / "data")))
 MODEL_DIR = DATA_DIR / "models"
 PROFILE_DIR = DATA_DIR / "profiles"
 IMPORT_DIR = DATA_DIR / "imports"
+# Files of cases, under random names. Nothing serves this folder; the desk hands each out after asking who wants it.
+ATTACHMENT_DIR = Path(env_text("ATTACHMENT_DIR", str(STATE_DIR / "attachments")))
+# The command that scans an upload for viruses; the file's path is added. Empty: files are kept unscanned, and say so.
+ATTACHMENT_SCAN = shlex.split(env_text("ATTACHMENT_SCAN", ""))
 
 # --- Celery: the broker is the doorbell, rows are the queue -----------------------------------------------------------
 
@@ -255,6 +260,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "fraudsite.zones.ReaderZone",
+    "alerts.online.Seen",
+    "cases.provenance.Provenance",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -325,6 +332,7 @@ DEMO_PER_DAY = env_int("FRAUD_DEMO_PER_DAY", 1_100, least=100, most=100_000)
 
 # --- people, sessions, security ---------------------------------------------------------------------------------------
 
+AUTHENTICATION_BACKENDS = ["fraudsite.sessions.DeskBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -370,6 +378,14 @@ CONTENT_SECURITY_POLICY = {
 # Bodies are bounded before they are read; bulk requests carry up to thousands of payments.
 DATA_UPLOAD_MAX_MEMORY_SIZE = env_int("MAX_BODY_BYTES", 16_000_000, least=100_000)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
+# Files are bounded while they come in, then spooled to disk past a few hundred kilobytes.
+FILE_UPLOAD_HANDLERS = [
+    "cases.uploads.Bounded",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+FILE_UPLOAD_MAX_MEMORY_SIZE = 512_000
+FILE_UPLOAD_PERMISSIONS = 0o600
 
 # /metrics answers loopback, and elsewhere only who sends this token.
 METRICS_TOKEN = env_text("METRICS_TOKEN", "")

@@ -13,7 +13,7 @@ in the rail for those who may open it.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any
 
 from django.contrib.admin import AdminSite
@@ -21,12 +21,24 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 
-SECTIONS = ("Work", "Tuning")
+SECTIONS = ("Work", "Team", "Tuning")
 # The order people learn; pages that are not named here follow in the order of their registration.
-ORDER = ("queue", "live", "index", "approvals", "thresholds", "rules", "lists", "models")
+ORDER = ("queue", "my_day", "live", "entities", "index", "approvals", "thresholds", "rules", "lists", "models")
 # After G, this key opens the page.
-GO = {"queue": "q", "index": "d", "live": "l", "approvals": "a", "thresholds": "t", "rules": "r", "models": "m"}
+GO = {
+    "queue": "q",
+    "index": "d",
+    "live": "l",
+    "entities": "e",
+    "approvals": "a",
+    "thresholds": "t",
+    "rules": "r",
+    "models": "m",
+    "my_day": "y",
+    "board": "b",
+}
 ICONS = {
     "transactions": "credit-card",
     "scoring": "cpu",
@@ -95,8 +107,8 @@ class DeskSite(AdminSite):
     ) -> None:
         """Serve `view` at `/desk/<route>` as `admin:<name>`.
 
-        `section` names the rail's group ("Work", "Tuning"; empty: not listed); `permission` is one permission or
-        several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
+        `section` names the rail's group ("Work", "Team", "Tuning"; empty: not listed); `permission` is one permission
+        or several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
         """
         needed = (permission,) if isinstance(permission, str) else tuple(permission or ())
         self.pages[name] = Page(route, view, name, title, icon, section, needed, count)
@@ -130,15 +142,32 @@ class DeskSite(AdminSite):
         )
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from cases import preferences  # the site stands before any app's models are loaded
+        from fraudsite.sessions import seconds_left
+
         context = super().each_context(request)
         user = request.user
+        chosen = preferences.of(user)
+        navigation, listed = self.navigation(request), records(context["available_apps"])
         return context | {
-            "navigation": self.navigation(request),
-            "records": records(context["available_apps"]),
+            "navigation": navigation,
+            "records": listed,
+            "commands": commands(navigation, listed),
+            "preferences": chosen,
+            "desk_preferences": chosen.for_browser(timezone.get_current_timezone_name()),
+            "bell": self.bell(user),
+            "session_left": seconds_left(request),
             "live": {"socket": "/ws/alerts/", "allowed": bool(user.is_active and user.has_perm("alerts.view_alert"))},
             "next_case_url": self.page_url("next_case", user),
             "search_url": self.page_url("search", user) or self.page_url("queue", user),
         }
+
+    def bell(self, user: Any) -> dict[str, Any]:
+        """Where the person's mentions are and, asked only when it is drawn, how many they have not seen."""
+        from cases import mentions
+
+        url = self.page_url("mentions", user)
+        return {"url": url, "unseen": partial(mentions.unseen, user)} if url else {}
 
     def page_url(self, name: str, user: Any) -> str:
         """The address of a registered page that the user may open, else an empty string."""
@@ -190,6 +219,32 @@ def records(available_apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for app in available_apps
     ]
+
+
+def keys_to(page: dict[str, Any]) -> list[str]:
+    """The keys that lead to a page of the rail: G and its letter."""
+    return ["G", page["go"].upper()] if page["go"] else []
+
+
+def commands(navigation: list[dict[str, Any]], listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pages as the command palette offers them; records only to who types a part of their name."""
+    pages = [
+        {"label": page["title"], "icon": page["icon"], "url": page["url"], "keys": keys_to(page)}
+        for section in navigation
+        for page in section["pages"]
+    ]
+    stock = [
+        {
+            "label": model["title"].capitalize(),
+            "hint": app["title"],
+            "icon": "database",
+            "url": model["url"],
+            "record": True,
+        }
+        for app in listed
+        for model in app["models"]
+    ]
+    return [*pages, *stock, {"label": "Preferences", "icon": "settings", "url": reverse("admin:preferences")}]
 
 
 DASHBOARD = Page("", lambda request: HttpResponse(), "index", "Dashboard", "layout-dashboard", "Work", (), None)

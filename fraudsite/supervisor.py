@@ -44,7 +44,12 @@ CADDYFILE = """{{
 }}
 http://:{port} {{
 	bind {hosts}
-	request_body {{
+	@uploads path_regexp ^/desk/cases/[0-9]+/files/$
+	request_body @uploads {{
+		max_size 130MB
+	}}
+	@others not path_regexp ^/desk/cases/[0-9]+/files/$
+	request_body @others {{
 		max_size 16MB
 	}}
 	handle /metrics {{

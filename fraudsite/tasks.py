@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from alerts.rescreened import raise_alerts
-from fraudsite import doorbell, pipeline
+from fraudsite import doorbell, pipeline, worked
 from fraudsite.celery import runs_here
 from scoring import screening
 from scoring.lanes import UnknownLane
@@ -48,3 +48,9 @@ def rescreen() -> int:
         doorbell.ring("cases.open_cases")
         doorbell.ring("alerts.explain")
     return done
+
+
+@shared_task(name="fraudsite.tally_desk")
+def tally_desk() -> bool:
+    """Count what happened since into the dashboards' roll-ups; False while another process is at it."""
+    return worked.tally()

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from cases import preferences
+
 COOKIE = "desk_zone"
 
 
@@ -24,9 +26,10 @@ class ReaderZone:
 
 
 def reader_zone(request: HttpRequest) -> ZoneInfo | None:
-    """The zone of the person's profile unless it is the site's default, then the browser's; None: the site's."""
-    chosen = getattr(request.user, "time_zone", settings.TIME_ZONE)
-    for name in (chosen if chosen != settings.TIME_ZONE else "", request.COOKIES.get(COOKIE, "")):
+    """The zone the person chose, else their record's (not the site's default), else the browser's; None: the site's."""
+    chosen = preferences.of(request.user).time_zone
+    given = getattr(request.user, "time_zone", settings.TIME_ZONE)
+    for name in (chosen, given if given != settings.TIME_ZONE else "", request.COOKIES.get(COOKIE, "")):
         if name in available_timezones():
             return ZoneInfo(name)
     return None

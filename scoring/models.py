@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from transactions.codes import CodeTable
@@ -436,6 +437,9 @@ class HoldResolution(models.Model):
     source = models.CharField(max_length=12, choices=[("case", "case"), ("default", "default"), ("api", "api")])
     by = models.CharField(max_length=150, blank=True, default="")
     resolved_at = models.DateTimeField(default=timezone.now)
+    final_at = models.DateTimeField(
+        default=timezone.now, db_default=Now(), help_text="Before it, nobody outside is told: it may be taken back."
+    )
 
     class Meta:
         db_table = "hold_resolution"

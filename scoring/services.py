@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
 
@@ -247,8 +248,8 @@ HELD = f"""
     SELECT d.transaction_id, d.lane FROM decision d
      WHERE d.id = ANY(%s) AND d.outcome = {REVIEW}"""
 OVERDUE = f"""
-    INSERT INTO hold_resolution (transaction_id, lane, resolution, source, by, resolved_at)
-    SELECT a.id, a.lane, p.default_resolution, 'default', '', %s FROM alert a
+    INSERT INTO hold_resolution (transaction_id, lane, resolution, source, by, resolved_at, final_at)
+    SELECT a.id, a.lane, p.default_resolution, 'default', '', %s, now() FROM alert a
       JOIN decision d ON d.id = a.decision_id
       JOIN scoring_release r ON r.id = d.release_id
       JOIN scoring_policyversion p ON p.id = r.policy_id
@@ -259,20 +260,37 @@ OVERDUE = f"""
 
 
 @atomic
-def resolve_held(transaction_ids: Sequence[int], resolution: str, *, by: str, source: str) -> list[int]:
+def resolve_held(
+    transaction_ids: Sequence[int], resolution: str, *, by: str, source: str, after: timedelta = timedelta()
+) -> list[int]:
     """Release or block held payments, once and for good; the ids that this call resolved.
 
     Ids of payments that are not held, or resolved already, are left out. `resolution` is "released" or "blocked",
-    `source` "case", "default" or "api".
+    `source` "case", "default" or "api". It is final, and told outside, `after` so long; `take_back` undoes it before.
     """
     if resolution not in ("released", "blocked"):
         raise ValueError("A held payment is released or blocked.")
     decisions = [each * SCREENINGS + FIRST_SCREENING for each in transaction_ids]
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO hold_resolution (transaction_id, lane, resolution, source, by, resolved_at)"
-            f" SELECT held.*, %s, %s, %s, %s FROM ({HELD}) held ON CONFLICT DO NOTHING RETURNING transaction_id",
-            [resolution, source, by, timezone.now(), decisions],
+            "INSERT INTO hold_resolution (transaction_id, lane, resolution, source, by, resolved_at, final_at)"
+            f" SELECT held.*, %s, %s, %s, %s, clock_timestamp() + %s FROM ({HELD}) held"
+            " ON CONFLICT DO NOTHING RETURNING transaction_id",
+            [resolution, source, by, timezone.now(), after, decisions],
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def take_back(transaction_ids: Sequence[int], *, source: str, since: datetime) -> list[int]:
+    """Take back what `source` resolved since then and nobody outside was told yet; the ids that are held again.
+
+    The database's clock decides, as it does in `resolutions`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM hold_resolution WHERE transaction_id = ANY(%s) AND source = %s"
+            " AND resolved_at >= %s AND final_at > clock_timestamp() RETURNING transaction_id",
+            [list(transaction_ids), source, since],
         )
         return [row[0] for row in cursor.fetchall()]
 
@@ -286,10 +304,11 @@ def resolve_overdue_holds(*, limit: int = 1000) -> list[int]:
 
 
 def resolutions(ids: Sequence[int]) -> dict[int, tuple[str, Any]]:
-    """The resolution of each payment that has one: `{transaction id: (resolution, resolved_at)}`."""
+    """The resolution of each payment that has a final one: `{transaction id: (resolution, resolved_at)}`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT transaction_id, resolution, resolved_at FROM hold_resolution WHERE transaction_id = ANY(%s)",
+            "SELECT transaction_id, resolution, resolved_at FROM hold_resolution"
+            " WHERE transaction_id = ANY(%s) AND final_at <= clock_timestamp()",
             [list(ids)],
         )
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}

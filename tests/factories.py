@@ -15,8 +15,9 @@ from django.db import connection
 from django.utils import timezone
 
 from alerts.models import Alert, AlertExplanation
+from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CloseReason, Queue
-from scoring.models import Decision, PolicyVersion, Release, decision_id
+from scoring.models import Decision, HoldResolution, PolicyVersion, Release, decision_id
 from transactions.codes import entity_key
 from transactions.models import ApiClient, Lane, Transaction, TransactionDetail
 
@@ -108,7 +109,7 @@ def make_transaction(
         **values,
     )
     shown = {"external_id": payment.external_id, "customer": {"id": customer}} | {
-        kind: {"id": token} for kind, token in tokens.items()
+        kind: {"token" if kind == "card" else "id": token} for kind, token in tokens.items()
     }
     TransactionDetail.objects.create(transaction=payment, document=shown | (document or {}))
     return payment
@@ -215,6 +216,7 @@ def make_case(*alerts: Alert, queue: Queue | None = None, customer: str = "cust-
     }
     case = Case.objects.create(lane=queue.lane, queue=queue, **values)
     CaseAlert.objects.bulk_create([CaseAlert(alert=alert, case=case) for alert in alerts])
+    note_cards(alert.pk for alert in alerts)
     return case
 
 
@@ -230,3 +232,8 @@ def _next(sequence: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT nextval(%s)", [sequence])
         return int(cursor.fetchone()[0])
+
+
+def past_the_undo() -> None:
+    """As if the seconds in which a close can be taken back were over: its resolutions are final."""
+    HoldResolution.objects.update(final_at=timezone.now())

@@ -17,7 +17,7 @@ from fraudsite import demo, pipeline
 from scoring import dataset, features, governance, training
 from scoring.models import LaneLog, ModelVersion
 from scoring.training import Recipe
-from tests.factories import WORK, make_user
+from tests.factories import WORK, make_user, past_the_undo
 from tests.scoring.learning import FAST
 from transactions import schema
 from transactions.auth import issue_key
@@ -81,6 +81,8 @@ def test_one_payment_goes_all_the_way_round(bank: Client) -> None:
         close_reason=fitting_reason("confirmed_fraud"),
         rationale="The customer did not make this payment.",
     )
+    assert decision()["resolution"] == "pending"
+    past_the_undo()
     assert decision()["resolution"] == "blocked"
     assert decision()["case_id"] == case.pk
 

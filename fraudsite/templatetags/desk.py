@@ -85,6 +85,12 @@ def score(value: int | None) -> SafeString:
 
 
 @register.simple_tag
+def severity(level: int) -> SafeString:
+    """A severity as its glyph and name, P1 (most urgent) to P4."""
+    return format_html('<span class="d-prio d-prio--{}">{}P{}</span>', level, icon(f"prio-{level}"), level)
+
+
+@register.simple_tag
 def outcome(value: str | int) -> SafeString:
     """An outcome (text or stored number) as a badge."""
     text = value if isinstance(value, str) else OUTCOME.text(value)

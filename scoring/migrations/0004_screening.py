@@ -1,7 +1,8 @@
-"""Re-screening requests, which decisions they led to, and where decisions without the model are found."""
+"""Re-screening requests, where decisions without the model are found, and from when on a resolution is final."""
 
 import django.contrib.postgres.fields
 import django.db.models.deletion
+import django.db.models.functions.datetime
 import django.utils.timezone
 from django.db import migrations, models
 
@@ -119,6 +120,15 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="rescreened",
             constraint=models.UniqueConstraint(fields=("request", "transaction_id"), name="once_for_each_request"),
+        ),
+        migrations.AddField(
+            model_name="holdresolution",
+            name="final_at",
+            field=models.DateTimeField(
+                db_default=django.db.models.functions.datetime.Now(),
+                default=django.utils.timezone.now,
+                help_text="Before it, nobody outside is told: it may be taken back.",
+            ),
         ),
         migrations.RunSQL(DEGRADED, "DROP INDEX decision_degraded"),
     ]

@@ -1,7 +1,19 @@
-// Comfort on the case page: the lease renews while the page is used, drafts survive, the close dialog says what follows.
+// Comfort on the case page: the lease renews while the page is used, others are seen, reasons light the facts they read,
+// the timeline is filtered and grows in place. Without this file every part is a link or a form.
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const page = $("[data-case-page]");
+const token = () => $("input[name=csrfmiddlewaretoken]")?.value ?? "";
+const post = (url, fields, more = {}) => fetch(url, {
+  method: "POST", headers: { "X-CSRFToken": token() }, body: new URLSearchParams(fields), redirect: "error", ...more,
+});
+
+// A piece of the page, as the server writes it for scripts.
+async function piece(url) {
+  const answer = await fetch(url, { headers: { "X-Requested-With": "desk" } });
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.text();
+}
 
 // --- lease: a ring that runs down, renewed each minute if the person did something since --------------------------------
 const lease = $("[data-lease]");
@@ -17,7 +29,6 @@ function startLease() {
   let ends = performance.now() + Number(lease.dataset.lease) * 1000;
   const left = $("[data-lease-left]");
   const ring = $("[data-lease-ring]");
-  const token = $("input[name=csrfmiddlewaretoken]").value;
 
   function lapse() {
     clearInterval(ticking);
@@ -37,164 +48,152 @@ function startLease() {
     if (!seconds) lapse();
   }
   async function renew() {
-    if (!used || document.hidden) return;
     used = false;
     let answer;
-    try {
-      answer = await fetch(page.dataset.leaseUrl, { method: "POST", headers: { "X-CSRFToken": token }, redirect: "error" });
-    } catch { return; }  // the line is down; the next try renews
+    try { answer = await post(page.dataset.leaseUrl, {}); } catch { return; }  // the line is down; the next try renews
     if (answer.status === 409) { lapse(); return; }
     if (!answer.ok) return;
-    const told = await answer.json();
-    ends = performance.now() + told.seconds * 1000;
-    compare(told.version);
-  }
-  function compare(version) {
-    if (String(version) !== page.dataset.version) $("[data-when-more]").hidden = false;
-  }
-  // Looking is not using: it never renews the lease.
-  async function look() {
-    try {
-      const answer = await fetch(page.dataset.leaseUrl, { redirect: "error" });
-      if (answer.ok) compare((await answer.json()).version);
-    } catch { /* the line is down; the next alert asks again */ }
+    ends = performance.now() + (await answer.json()).seconds * 1000;
+    tick();
   }
   const ticking = setInterval(tick, 1000);
-  const renewing = setInterval(renew, 60000);
-  // An alert somewhere may be one of this case, once it has joined: look soon, but not for each of many.
-  let asking = 0;
-  document.addEventListener("desk:message", (event) => {
-    if (event.detail.type !== "alerts" || asking) return;
-    asking = setTimeout(() => { asking = 0; look(); }, 5000);
-  });
+  const renewing = setInterval(() => { if (used && !document.hidden) renew(); }, 60000);
+  $("[data-lease-extend]")?.addEventListener("click", renew);
   tick();
 }
 if (lease && page.dataset.leaseUrl) startLease();
 
-// --- forms: one submit each; drafts are kept until sent ---------------------------------------------------------------
-for (const form of $$("[data-once]")) {
-  form.addEventListener("submit", (event) => {
-    if (form.dataset.sent) { event.preventDefault(); return; }
-    form.dataset.sent = "yes";
-    for (const field of $$("[data-keep]", form)) sessionStorage.removeItem(field.dataset.keep);
+// --- presence: who else looks, and what changed meanwhile. Looking is not using: it renews nothing. ----------------------
+const watchers = $("[data-presence]");
+const EACH = 15000;
+let asking = 0;
+
+function avatar(person) {
+  const ring = Object.assign(document.createElement("span"), { className: "d-avatar", title: `${person.name} is looking` });
+  const short = Object.assign(document.createElement("span"), { textContent: person.initials });
+  short.setAttribute("aria-hidden", "true");
+  ring.append(short, Object.assign(document.createElement("span"), { className: "d-sr", textContent: `${person.name} is looking` }));
+  return ring;
+}
+function showPeople(people) {
+  const now = people.map((person) => person.id).join();
+  if (watchers.dataset.now === now) return;   // said once, not every few seconds
+  watchers.dataset.now = now;
+  watchers.replaceChildren(...people.map(avatar));
+}
+function words(change) {
+  const values = change.yours || change.theirs ? `yours ${change.yours || "nothing"}, theirs ${change.theirs || "nothing"}` : change.act;
+  return `${change.field === change.act ? "" : `${change.field}: `}${values}, by ${change.by}.`;
+}
+function compare(told) {
+  if (String(told.version) === page.dataset.version) return;
+  const notice = $("[data-when-more]");
+  if (told.changes.length) $("[data-changes]", notice).textContent = told.changes.map(words).join(" ");
+  notice.hidden = false;
+}
+async function look() {
+  if (document.hidden) return;
+  try {
+    const answer = await post(watchers.dataset.presenceUrl, { version: page.dataset.version });
+    if (!answer.ok) return;
+    const told = await answer.json();
+    showPeople(told.people);
+    compare(told);
+  } catch { /* the line is down; the next look tells */ }
+}
+if (watchers && token()) {
+  setInterval(look, EACH);
+  document.addEventListener("visibilitychange", look);
+  addEventListener("pagehide", () => { post(watchers.dataset.presenceUrl, { leave: 1 }, { keepalive: true }).catch(() => {}); });
+  look();
+  // An alert somewhere may be one of this case, once it has joined: look soon, but not for each of many.
+  document.addEventListener("desk:message", (event) => {
+    if (event.detail.type !== "alerts" || asking) return;
+    asking = setTimeout(() => { asking = 0; look(); }, 5000);
   });
 }
-addEventListener("pageshow", () => { for (const form of $$("[data-once]")) delete form.dataset.sent; });
-for (const field of $$("[data-keep]")) {
-  if (!field.value) field.value = sessionStorage.getItem(field.dataset.keep) ?? "";
-  field.addEventListener("input", () => sessionStorage.setItem(field.dataset.keep, field.value));
+
+// --- reasons light the facts they read ----------------------------------------------------------------------------------
+const facts = $$("[data-fact]");
+let lit = null;
+function light(reason) {
+  if (reason === lit) return;
+  lit?.classList.remove("is-lit");
+  lit = reason;
+  lit?.classList.add("is-lit");
+  const read = new Set(reason?.dataset.lights.split(" "));
+  for (const fact of facts) fact.classList.toggle("is-lit", read.has(fact.dataset.fact));
+}
+const why = $("[data-testid=reason-list]");
+if (why) {
+  const at = (event) => event.target.closest("[data-lights]");
+  const back = () => { const focused = document.activeElement?.closest("[data-lights]"); light(focused ?? null); };
+  why.addEventListener("pointerover", (event) => light(at(event) ?? document.activeElement?.closest("[data-lights]") ?? null));
+  why.addEventListener("pointerleave", back);
+  why.addEventListener("focusin", (event) => light(at(event)));
+  why.addEventListener("focusout", () => light(null));
 }
 
-// --- the timeline: older lines come in place --------------------------------------------------------------------------
-$("[data-testid=timeline]")?.addEventListener("click", async (event) => {
+// --- hits only, or all rules evaluated: these are fetched when first asked for --------------------------------------------
+for (const button of $$("[data-rules]")) {
+  button.addEventListener("click", async () => {
+    const all = button.dataset.rules === "all";
+    const panel = $("[data-rules-all]");
+    if (all && !panel.childElementCount) {
+      button.setAttribute("aria-busy", "true");
+      try {
+        panel.replaceChildren(...new DOMParser().parseFromString(await piece(button.dataset.url), "text/html").body.children);
+      } catch {
+        panel.replaceChildren(Object.assign(document.createElement("p"), { className: "c-none", textContent: "The rules could not be read. Try again." }));
+        setTimeout(() => panel.replaceChildren(), 5000);
+      }
+      button.removeAttribute("aria-busy");
+    }
+    panel.hidden = !all;
+    $("[data-rules-hits]").hidden = all;
+    for (const other of $$("[data-rules]")) other.setAttribute("aria-pressed", other === button);
+  });
+}
+
+// --- lists that grow: older lines of the timeline, older alerts -----------------------------------------------------------
+document.addEventListener("click", async (event) => {
   const link = event.target.closest("[data-older] a");
   if (!link || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
-  const answer = await fetch(link.href, { headers: { "X-Requested-With": "desk" } });
-  if (!answer.ok) { location.assign(link.href); return; }
   const holder = link.closest("[data-older]");
-  const piece = new DOMParser().parseFromString(`<ol>${await answer.text()}</ol>`, "text/html");
-  holder.replaceWith(...$("ol", piece).children);
+  const kind = holder.parentElement.tagName;
+  let text;
+  try { text = await piece(link.href); } catch { location.assign(link.href); return; }
+  const wrapped = kind === "TBODY" ? `<table><tbody>${text}</tbody></table>` : `<ol>${text}</ol>`;
+  holder.replaceWith(...$(kind, new DOMParser().parseFromString(wrapped, "text/html")).children);
 });
 
-// --- the close dialog -------------------------------------------------------------------------------------------------
-const FRAUD = ["confirmed_fraud", "suspected_fraud"];
-const ICONS = { blocked: "ban", released: "check", label: "tag", none: "info" };
-
-function plural(n, kind = "") { return n === 1 ? `1 ${kind}payment` : `${n} ${kind}payments`; }
-
-// Sums in whole minor units, written with the decimals that the server used for the same currency.
-function sums(payments) {
-  const totals = new Map();
-  for (const each of payments) {
-    const decimals = (each.text.split(" ")[0].split(".")[1] ?? "").length;
-    const [minor] = totals.get(each.currency) ?? [0, 0];
-    totals.set(each.currency, [minor + each.amount, decimals]);
+// --- the timeline by kind -------------------------------------------------------------------------------------------------
+const timeline = $("[data-testid=timeline]");
+timeline?.addEventListener("click", async (event) => {
+  const link = event.target.closest("[data-show]");
+  if (!link || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  const list = $(".d-timeline", timeline);
+  list.setAttribute("aria-busy", "true");
+  try {
+    const read = new DOMParser().parseFromString(`<ol>${await piece(link.dataset.url)}</ol>`, "text/html");
+    list.replaceChildren(...$("ol", read).children);
+  } catch { location.assign(link.href); return; }
+  list.removeAttribute("aria-busy");
+  for (const other of $$("[data-show]", timeline)) {
+    other.classList.toggle("d-btn--bare", other !== link);
+    if (other === link) other.setAttribute("aria-current", "true"); else other.removeAttribute("aria-current");
   }
-  return [...totals].map(([currency, [minor, decimals]]) => {
-    const text = (minor / 10 ** decimals).toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
-    return `${text} ${currency}`;
-  }).join(" and ");
-}
+  history.replaceState(history.state, "", link.href);
+});
 
-function startClose(form, told) {
-  const chosen = () => $("input[name=disposition]:checked", form)?.value ?? "";
-  const verdict = (payment) => form.elements[`verdict-${payment.id}`]?.value || chosen();
-  const list = $("[data-effects]", form);
-
-  function effects() {
-    const lines = [];
-    for (const [word, act] of [["blocked", "Blocks"], ["released", "Releases"]]) {
-      const held = told.payments.filter((each) => each.held && (told.resolutions[verdict(each)] ?? each.default) === word);
-      if (held.length) lines.push([ICONS[word], `${act} ${plural(held.length, "held ")} of ${sums(held)}.`]);
-    }
-    for (const label of ["fraud", "legitimate"]) {
-      const n = told.payments.filter((each) => told.labels[verdict(each)] === label).length;
-      if (n) lines.push([ICONS.label, `Labels ${plural(n)} as ${label}; the next training sees ${n === 1 ? "it" : "them"}.`]);
-    }
-    const none = told.payments.filter((each) => !told.labels[verdict(each)]).length;
-    if (none) lines.push([ICONS.none, `Leaves ${plural(none)} without a label; training does not use them.`]);
-    return lines;
-  }
-
-  function line([icon, text]) {
-    const item = document.createElement("li");
-    const glyph = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-    use.setAttribute("href", `${document.body.dataset.sprite}#${icon}`);
-    glyph.setAttribute("class", "d-icon");
-    glyph.setAttribute("aria-hidden", "true");
-    glyph.append(use);
-    item.append(glyph, Object.assign(document.createElement("span"), { textContent: text }));
-    return item;
-  }
-
-  const reasons = $("select[name=close_reason]", form);
-  const all = [...reasons.options];
-  function fitReasons() {
-    const kept = reasons.value;
-    const fitting = all.filter((option) => !option.value || option.dataset.fits.split(" ").includes(chosen()));
-    reasons.replaceChildren(...fitting);
-    reasons.value = fitting.some((option) => option.value === kept) ? kept : "";
-  }
-
-  function update() {
-    const disposition = chosen();
-    const fraud = [disposition, ...told.payments.map(verdict)].some((value) => FRAUD.includes(value));
-    const part = $("[data-if-fraud]", form);
-    part.hidden = !fraud;
-    for (const radio of $$("input", part)) { radio.disabled = !fraud; radio.required = fraud; }
-    fitReasons();
-    list.replaceChildren(...effects().map(line));
-    const button = $("[data-submit]", form);
-    button.classList.toggle("d-btn--fraud", FRAUD.includes(disposition));
-    button.classList.toggle("d-btn--main", !FRAUD.includes(disposition));
-    $("[data-submit-words]", form).textContent = `Close as ${$("input[name=disposition]:checked", form)?.dataset.name ?? "…"}`;
-  }
-
-  const rationale = $("textarea[name=rationale]", form);
-  function count() {
-    const n = rationale.value.trim().length;
-    $("[data-left]", form).textContent = n < 10 ? `Needs 10 characters; ${n} so far.` : `${n} characters.`;
-  }
-  form.addEventListener("change", update);
-  rationale.addEventListener("input", count);
-  // F and L open the dialog with their disposition chosen. This listener runs before the shell's, which opens it.
-  document.addEventListener("click", (event) => {
-    const opener = event.target.closest("[data-choose]");
-    if (!opener || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    if (opener.getAttribute("aria-disabled") === "true") { event.stopPropagation(); return; }
-    $(`input[name=disposition][value=${opener.dataset.choose}]`, form).checked = true;
-    update();
-  }, true);
-  update();
-  if (rationale.value) count();
-}
-
-const dialog = document.getElementById("close");
-if (dialog) {
-  startClose($("[data-close-form]", dialog), JSON.parse($("#case-closing").textContent));
-  for (const link of $$("a[data-close]", dialog)) link.addEventListener("click", (event) => event.preventDefault());
-  if (dialog.open && "upgrade" in dialog.dataset) { dialog.close(); dialog.showModal(); }
+// --- back to the list as it was left, filters and place ---------------------------------------------------------------------
+const back = $("[data-case-page] [aria-keyshortcuts~=U], [data-case-page] [data-key~=U]");
+if (back) {
+  const from = document.referrer ? new URL(document.referrer) : null;
+  const list = new URL(back.href);
+  if (from && from.origin === list.origin && from.pathname === list.pathname) sessionStorage.setItem("desk-list", from.search);
+  const kept = sessionStorage.getItem("desk-list");
+  if (kept && !kept.includes("none=")) back.href = list.pathname + kept;
 }

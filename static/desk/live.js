@@ -30,7 +30,7 @@ function show(next) {
   if (changed) document.dispatchEvent(new CustomEvent("desk:state", { detail: { state, since: Date.now() } }));
 }
 
-function signInNotice() {
+export function signInNotice() {
   if (document.querySelector("[data-testid=sign-in-notice]")) return;
   const notice = Object.assign(document.createElement("div"), { className: "d-notices" });
   const box = Object.assign(document.createElement("div"), { className: "d-notice d-notice--critical" });
@@ -69,6 +69,8 @@ function hear(message) {
     if (!alerts.length) return;
     message = { ...message, alerts };
   }
+  // Alerts of a re-screening stand outside the order: they come once and move no cursor.
+  if (message.type === "late") message = { ...message, type: "alerts", late: true };
   if (message.type === "heartbeat" && following) {
     const behind = Object.entries(message.latest).some(([lane, seq]) => seq > (cursor[lane] ?? -1));
     if (behind) socket.send(JSON.stringify({ type: "resume", after: cursor }));
@@ -127,7 +129,14 @@ export function startLive() {
   });
   addEventListener("online", () => { if (!socket && (state === "off" || state === "connecting")) connect(); });
   addEventListener("pagehide", () => { const dead = socket; socket = null; dead?.close(); });
-  addEventListener("pageshow", (event) => { if (event.persisted && !socket) connect(); });
+  addEventListener("pageshow", (event) => { if (event.persisted && !socket && state !== "end") connect(); });
+  document.addEventListener("desk:signed-out", () => {
+    clearTimeout(retry);
+    const dead = socket;
+    socket = null;
+    dead?.close();
+    show("end");
+  });
   setInterval(watch, 1000);
   // A page that follows alerts says so in its own script. Module scripts run before this event, so its turn comes first.
   document.addEventListener("DOMContentLoaded", () => { if (!socket) connect(); });

@@ -1,6 +1,12 @@
-// Sets the kept theme before the first paint; a classic script on purpose. Switching is in desk.js.
+// Sets the theme before the first paint; a classic script on purpose. Switching is in theme-switch.js.
+// A signed-in person's theme is in the page already; the browser then remembers it for its sign-in page.
 {
+  const root = document.documentElement;
+  const told = root.dataset.preferred;
   let kept = null;
-  try { kept = localStorage.getItem("theme"); } catch { /* storage may be barred: the system's theme then */ }
-  if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
+  try {
+    if (told === "system") localStorage.removeItem("theme"); else if (told) localStorage.setItem("theme", told);
+    kept = localStorage.getItem("theme");
+  } catch { kept = told; /* storage may be barred */ }
+  if (kept === "light" || kept === "dark") root.dataset.theme = kept;
 }

@@ -262,3 +262,52 @@ async def test_a_permission_taken_away_closes_the_socket(lane, analyst, monkeypa
 def sign_out_everywhere(user: User) -> None:
     user.set_password("another long pass phrase")
     user.save()
+
+
+async def test_a_sign_out_in_another_tab_closes_the_socket_at_once(lane, analyst):
+    client = Client()
+    await sync_to_async(client.force_login)(analyst)
+    headers = [(b"origin", b"http://localhost"), (b"host", b"localhost")]
+    headers.append((b"cookie", f"session={client.cookies['session'].value}".encode()))
+    feed = Browser("/ws/alerts/", "after=0", headers)
+    await feed.connect()
+    await hear(feed, "heartbeat")
+    await sync_to_async(client.post)("/desk/logout/")
+    assert await closing_code(feed) == 4401
+    await push(lane, await raise_async(lane, 1), after=0)
+    assert await feed.receive_nothing(0.3)
+
+
+async def test_a_session_that_reaches_its_end_gets_nothing_more(lane, analyst, monkeypatch):
+    feed = await socket(analyst, "after=0")
+    await feed.connect()
+    await hear(feed, "heartbeat")
+    await sync_to_async(sign_out_everywhere)(analyst)  # as the session's row is gone when it has expired
+    monkeypatch.setattr(consumers.AlertFeed, "over", lambda self: True)
+    await push(lane, await raise_async(lane, 1), after=0)
+    assert await closing_code(feed) == 4401
+    assert await feed.receive_nothing(0.3)
+
+
+async def test_a_session_that_was_made_longer_goes_on_after_its_first_end(lane, analyst, monkeypatch):
+    feed = await socket(analyst, "after=0")
+    await feed.connect()
+    await hear(feed, "heartbeat")
+    monkeypatch.setattr(consumers.AlertFeed, "over", lambda self: True)  # as told when it began; the row says later
+    await push(lane, await raise_async(lane, 1), after=0)
+    assert await seqs(feed, 1.0) == [1]
+    await feed.disconnect()
+
+
+async def test_alerts_of_a_rescreening_arrive_once_outside_the_order(lane, analyst):
+    await raise_async(lane, 9)
+    feed = await socket(analyst, "after=9")
+    await feed.connect()
+    await hear(feed, "heartbeat")
+    late = live.message(await raise_async(lane, 2))
+    event = {"type": "alerts.late", "lane": lane.pk, "alerts": [late]}
+    await get_channel_layer().group_send(live.ALERTS, event)
+    assert (await hear(feed, "late"))["alerts"][0]["seq"] == 2
+    await push(lane, await raise_async(lane, 10), after=9)
+    assert await seqs(feed, 0.7) == [10]
+    await feed.disconnect()

@@ -123,3 +123,21 @@ def test_what_nobody_can_be_sent_does_not_fill_the_lanes_memory(pushes, monkeypa
         sample.add((facts, decisions["outcome"], decisions["score"], np.full(60, 13_000)))
     assert len(sample.batches) == 2 and sample.message(1, 0.5)["decisions"] == 120
     assert live.dropped["sample full"] == 3
+
+
+def test_alerts_of_a_rescreening_are_pushed_without_a_place_in_the_order(pushes):
+    def act():
+        live.publish(1, rows(1, seq=50))
+        live.publish_late(1, rows(2, seq=3))
+        live.publish(1, rows(1, seq=51))
+
+    first, late, second = async_to_sync(heard)(live.ALERTS, act, 3)
+    assert (first["after"], second["after"]) == (None, 50)
+    assert late["type"] == "alerts.late" and "after" not in late
+    assert [alert["seq"] for alert in late["alerts"]] == [3, 4]
+
+
+def test_the_group_of_a_session_does_not_tell_its_key():
+    key = "abcdefghijklmnopqrstuvwxyz012345"
+    assert key not in live.of_session(key) and live.of_session(key) == live.of_session(key)
+    assert live.of_session("other") != live.of_session(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import expect
@@ -15,6 +15,7 @@ from tests.running import RunningDesk
 
 pytestmark = pytest.mark.slow
 SignIn = Callable[[str], Visitor]
+Found = TypeVar("Found")
 
 
 def post(desk: RunningDesk, payment: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def post(desk: RunningDesk, payment: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def eventually(check: Callable[[], object], patience: float = 15.0) -> object:
+def eventually(check: Callable[[], Found | None], patience: float = 15.0) -> Found:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if found := check():
@@ -57,7 +58,7 @@ def test_an_alert_arrives_live_and_its_case_is_closed_as_fraud(running_desk: Run
     expect(ines.page.get_by_test_id("reason-list")).to_contain_text("steers the device")
     ines.shot("case")
     close_as_fraud(ines)
-    eventually(lambda: decision(running_desk, answer["id"])["resolution"] == "blocked")
+    eventually(lambda: decision(running_desk, answer["id"])["resolution"] == "blocked", patience=25)
     eventually(lambda: learnt(running_desk, answer["id"]) == "2")
 
 

@@ -12,6 +12,7 @@ from tests.factories import (
     make_lane,
     make_queue,
     make_user,
+    past_the_undo,
 )
 from transactions.auth import issue_key
 
@@ -37,7 +38,9 @@ def test_a_bank_reads_what_became_of_its_payments(client):
     services.close_case(case.pk, "confirmed_fraud", by=ines, **fraud)
     told = read(client, case.pk).json()
     assert (told["status"], told["disposition"], told["fraud_type"]) == ("closed", "confirmed_fraud", "mule")
-    assert [each["resolution"] for each in told["transactions"]] == ["blocked", None]
+    assert [each["resolution"] for each in told["transactions"]] == ["pending", None]
+    past_the_undo()
+    assert [each["resolution"] for each in read(client, case.pk).json()["transactions"]] == ["blocked", None]
 
 
 def test_without_the_scope_or_a_payment_of_ones_own_there_is_no_case(client):

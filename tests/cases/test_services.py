@@ -10,7 +10,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from cases import services
-from cases.models import Case, CaseAlert, CaseEvent
+from cases.models import Case, CaseAlert, CaseEvent, Queue, Route
 from cases.querysets import by_urgency, for_member, open_ones, overdue, unassigned
 from cases.seeds import seed_close_reasons, seed_queues
 from cases.workflow import Status
@@ -404,7 +404,7 @@ def test_a_refused_close_leaves_nothing_behind(queue, ines, monkeypatch):
     def fail(*args, **kwargs):
         raise ConnectionError
 
-    monkeypatch.setattr("cases.closing.resolve_held", fail)
+    monkeypatch.setattr("cases.verdicts.resolve_held", fail)
     with pytest.raises(ConnectionError):
         close(case, ines)
     assert (Label.objects.count(), HoldResolution.objects.count(), Case.objects.get().status) == (0, 0, "in_review")
@@ -483,20 +483,20 @@ def test_what_was_resolved_before_stays_so(queue, ines):
     assert HoldResolution.objects.get().source == "default"
 
 
-def test_a_reopened_case_may_be_judged_otherwise(queue, ines):
+def test_a_reopened_case_may_be_judged_otherwise(queue, ines, tomas):
     case = make_case(queue=queue)
     services.claim(case.pk, ines)
     close(case, ines)
     with pytest.raises(services.IncompleteClose):
-        services.reopen_case(case.pk, by=ines, note="oops")
-    reopened = services.reopen_case(case.pk, by=ines, note="The customer called back: it was her son.")
-    assert (reopened.status, reopened.disposition, reopened.assignee) == (Status.IN_REVIEW, "", ines)
-    close(case, ines, "inconclusive", close_reason="denies")
+        services.reopen_case(case.pk, by=tomas, note="oops")
+    reopened = services.reopen_case(case.pk, by=tomas, note="The customer called back: it was her son.")
+    assert (reopened.status, reopened.disposition, reopened.assignee) == (Status.IN_REVIEW, "", tomas)
+    close(case, tomas, "inconclusive", close_reason="denies")
     assert list(Label.objects.order_by("pk").values_list("verdict", flat=True)) == ["fraud", "withdrawn"]
     assert kinds(case) == ["claimed", "closed", "reopened", "closed"]
 
 
-def test_a_case_is_not_reopened_beside_another_open_one(queue, ines):
+def test_a_case_is_not_reopened_beside_another_open_one(queue, ines, tomas):
     make_alert("anna")
     services.open_cases()
     case = claimed_by(ines)
@@ -504,7 +504,7 @@ def test_a_case_is_not_reopened_beside_another_open_one(queue, ines):
     make_alert("anna")
     services.open_cases()
     with pytest.raises(services.AnotherIsOpen):
-        services.reopen_case(case.pk, by=ines, note="The customer called back.")
+        services.reopen_case(case.pk, by=tomas, note="The customer called back.")
 
 
 def test_labels_take_the_transaction_id_of_the_commit_first(queue, ines, django_assert_max_num_queries):
@@ -549,6 +549,9 @@ def test_seeds_can_be_sown_twice(ines):
         seed_close_reasons()
     assert [queue.slug for queue in queues] == ["payments", "cards"]
     assert all(list(queue.members.all()) == [ines] for queue in queues)
+    assert Queue.objects.get(slug="incidents").grouping == "merchant"
+    assert [(route.queue.slug, route.is_active) for route in Route.objects.all()] == [("incidents", True)]
+    assert not Queue.objects.get(slug="escalations").members.exists()  # for those who lead
 
 
 def test_constraints_hold_in_the_database_itself(queue):

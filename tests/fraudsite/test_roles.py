@@ -33,6 +33,11 @@ TABLE = [
     ("cases.work_case", {"investigator", "investigator2", "lead"}),
     ("cases.close_case", {"investigator", "investigator2", "lead"}),
     ("cases.lead_queue", {"lead"}),
+    ("cases.approve_case", {"lead"}),
+    ("cases.bulk_close", {"lead"}),
+    ("cases.review_quality", {"lead"}),
+    ("cases.change_route", {"lead"}),
+    ("cases.change_queue", set()),  # the platform's: its limits bind those who lead
     ("scoring.propose_policy", {"lead", "admin", "approver"}),
     ("scoring.approve_policy", {"admin", "approver"}),
     ("scoring.propose_model", {"admin", "approver"}),

@@ -244,3 +244,72 @@ def test_icons_that_templates_name_are_in_the_sprite():
     named = {name for page in templates.rglob("*.html") for name in re.findall(r'{% icon "([^"]+)"', page.read_text())}
     listed = {page.icon for page in admin.site.pages.values()}
     assert named | listed <= known
+
+
+def test_the_commands_of_the_palette_are_the_pages_a_person_may_open(client, db):
+    client.force_login(make_user("ana", "alerts.view_alert"))
+    labels = {command["label"] for command in client.get(reverse("admin:index")).context["commands"]}
+    assert {"Live", "Dashboard", "Preferences"} <= labels
+    assert "Queue" not in labels and "Thresholds" not in labels
+
+
+def test_each_page_of_the_rail_has_its_own_key():
+    from fraudsite.site import GO
+
+    assert len(set(GO.values())) == len(GO)
+
+
+def test_the_bell_counts_mentions_that_were_not_seen(client, db):
+    from cases.models import Mention, Note
+    from tests.factories import make_case
+
+    ana, ben = make_user("ana", "cases.view_case"), make_user("ben", "cases.view_case")
+    client.force_login(ana)
+    assert b'aria-label="Mentions"' in client.get(reverse("admin:index")).content
+    note = Note.objects.create(case=make_case(), author=ben, text="@ana please look")
+    Mention.objects.create(note=note, user=ana)
+    assert b'aria-label="Mentions, 1 not seen"' in client.get(reverse("admin:index")).content
+
+
+def test_pages_that_only_answer_scripts_stand_in_no_list(reader):
+    titles = {
+        page["title"]
+        for section in reader.get(reverse("admin:index")).context["navigation"]
+        for page in section["pages"]
+    }
+    assert not {"Find", "Stay signed in"} & titles
+
+
+@pytest.mark.parametrize("name", ["preferences", "design_system"])
+def test_the_shells_own_pages_are_clean_under_the_strict_policy(reader, name):
+    check(reader.get(reverse(f"admin:{name}")))
+
+
+def test_every_token_of_the_design_system_is_painted_and_every_part_shown_in_both_themes(reader):
+    from fraudsite import design_system
+
+    html = reader.get(reverse("admin:design_system")).content.decode()
+    sheet = Path(finders.find("desk/shell.css")).read_text()
+    tokens = Path(finders.find("desk/tokens.css")).read_text()
+    for _, colours in design_system.COLOURS:
+        for name, _ in colours:
+            assert f".d-sw--{name} " in sheet and f"--{name}:" in tokens
+    for name, title, _ in design_system.COMPONENTS:
+        assert f'id="{name}"' in html and html.count(f'aria-label="{title}, ') == 2
+
+
+def test_every_id_on_the_shells_pages_is_there_once(reader):
+    for name in ("index", "preferences", "design_system", "live"):
+        found = re.findall(r'\bid="([^"]+)"', reader.get(reverse(f"admin:{name}")).content.decode())
+        assert len(found) == len(set(found)), [each for each in found if found.count(each) > 1]
+
+
+def test_a_signed_out_session_closes_its_sockets(client, db, monkeypatch):
+    from alerts import live
+
+    told: list[str] = []
+    monkeypatch.setattr(live, "end_session", told.append)
+    client.force_login(make_user("ana"))
+    key = client.session.session_key
+    client.post(reverse("admin:logout"))
+    assert told == [key]

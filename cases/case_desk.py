@@ -1,0 +1,227 @@
+"""The case page: why it was flagged, the facts, the timeline, the lease. Views translate and call services.
+
+The parts of other modules give their share of the page's context: `close_form`, `record_desk` and `entity_desk`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.postgres.expressions import ArraySubquery
+from django.core.cache import cache
+from django.db.models import OuterRef
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from redis.exceptions import RedisError
+
+from alerts.models import Alert
+from cases import dossier, entity_desk, factsheet, late_labels, places, presence, record_desk, services, sightings
+from cases.attachments import file_counts
+from cases.changes import compared, for_page, since
+from cases.close_form import check_groups, close_form
+from cases.evaluated import definition, evaluated, rule_version
+from cases.history import StaleCase
+from cases.models import Case, CaseAlert, Queue
+from cases.querysets import sees_everything
+from cases.rights import rights
+from cases.routing import subject_of
+from cases.timeline import SHOWS, timeline
+from cases.workflow import CaseError, Status
+
+SUBJECTS = ("merchant", "device")  # what an incident may be about, as the document names them
+
+
+@require_GET
+def by_alert(request: HttpRequest, alert_id: int) -> HttpResponse:
+    """From an alert to its case; just after an alert its case may still be on its way."""
+    case_id = CaseAlert.objects.filter(pk=alert_id).values_list("case_id", flat=True).first()
+    if case_id:
+        return redirect("admin:case", case_id)
+    alert = get_object_or_404(Alert, pk=alert_id)
+    return admin.site.render(request, "cases/opening.html", {"alert": alert}, title="The case is being opened")
+
+
+@require_GET
+def case(request: HttpRequest, case_id: int) -> HttpResponse:
+    """One case: why it was flagged, the facts, the customer's timeline, and what can be done."""
+    return case_page(request, readable(request, case_id))
+
+
+def readable(request: HttpRequest, case_id: int) -> Case:
+    """The case, if the person may read it; else it does not exist. `my_queues`: those the person is a member of."""
+    mine = Queue.members.through.objects.filter(user=request.user.pk).values("queue_id")
+    cases = Case.objects.select_related("queue__escalates_to", "assignee", "lane", "close_reason", "closed_by")
+    files = file_counts(OuterRef("pk"))
+    found = cases.annotate(my_queues=ArraySubquery(mine), file_count=files).filter(pk=case_id).first()
+    if found is None:
+        raise Http404
+    found.is_member = found.queue_id in found.my_queues
+    if not found.is_member:
+        if not sees_everything(request.user):
+            raise Http404
+        found.my_queues = list(Queue.objects.values_list("pk", flat=True))
+    return found
+
+
+def case_page(
+    request: HttpRequest,
+    case: Case,
+    *,
+    form: QueryDict | None = None,
+    refusal: CaseError | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """The whole page of a case, with what a refused act said and what the person wrote."""
+    alerts, chosen = dossier.opened(case, _named(request))
+    others = dossier.beyond(case, alerts)
+    show = request.GET.get("show", "")
+    entries, older = timeline(case, queues=case.my_queues, show=show)
+    context = {
+        "case": case,
+        "alerts": alerts,
+        "more_alerts": alerts[-1].alert.seq if others else 0,
+        "chosen": chosen,
+        "entries": entries,
+        "older": older,
+        "show": show,
+        "shows": SHOWS.items(),
+        "refusal": refusal,
+        "conflict": compared(refusal.missed, case.alert_count) if isinstance(refusal, StaleCase) else [],
+        "at_risk": dossier.at_risk(case, dossier.sums(alerts, others)),
+        "subject": subject_of(case.queue.grouping, *(chosen.document.get(kind) for kind in SUBJECTS))
+        if chosen
+        else None,
+        "customers": f"{len({each.alert.customer for each in alerts})}{'+' if others else ''}",
+        "late_labels": late_labels.of(case) if case.contradicted_at else [],
+        "watchers": presence.look(case.pk, request.user),
+        **rights(request, case),
+        **(_why(case, alerts, others, chosen) if chosen else {}),
+        **record_desk.case_context(request, case, form=form, refusal=refusal),
+        **entity_desk.case_context(request, case),
+    }
+    if context["may_close"] and context["is_mine"]:
+        context["closing"] = close_form(request, case, alerts, form, refusal, others, chosen, context["checks"])
+    context["check_groups"] = check_groups(context["checks"])
+    _tell_sighting(request, case)
+    return admin.site.render(request, "cases/case.html", context, title=case.number, status=status)
+
+
+def _why(
+    case: Case, alerts: list[dossier.Flagged], others: list[dossier.Sum], chosen: dossier.Flagged
+) -> dict[str, Any]:
+    payment, decision = chosen.alert.transaction, chosen.alert.decision
+    then = factsheet.past(case, payment, case.my_queues)
+    hold = dossier.hold_words(chosen)
+    words = f"{decision.outcome.capitalize()}, {chosen.latency_ms:,.0f} ms" + (f"; {hold}" if hold else "")
+    rest = [each for each in alerts if each.alert.pk != chosen.alert.pk]
+    return {
+        "short": dossier.in_short(chosen),
+        "money": dossier.money(dossier.sums(alerts, others)),
+        "gauge": dossier.gauge(chosen),
+        "again": dossier.judged_again(chosen),
+        "facts": factsheet.facts(payment, chosen.document, then, words),
+        "past": then,
+        "map": places.drawn(then.places, payment.pk),
+        "others": rest[: dossier.SHORT_LIST],
+        "other_count": case.alert_count - 1,
+    }
+
+
+def _named(request: HttpRequest) -> int | None:
+    """The alert that the address names."""
+    named = request.GET.get("alert", "")
+    return int(named) if named.isascii() and named.isdigit() and len(named) < 19 else None
+
+
+def _tell_sighting(request: HttpRequest, case: Case) -> None:
+    """Write down that the person looked, once in ten minutes; Valkey spares the statements that would find out."""
+    try:
+        is_new = cache.add(f"looked:{request.user.pk}:{case.pk}", 1, sightings.AGAIN.total_seconds())
+    except (RedisError, OSError):
+        is_new = True
+    if is_new:
+        sightings.saw(request, "case_viewed", case=case)
+
+
+@require_GET
+def case_timeline(request: HttpRequest, case_id: int) -> HttpResponse:
+    """Older lines of the timeline, or those of one kind, as a piece of the page."""
+    found = readable(request, case_id)
+    show = request.GET.get("show", "")
+    entries, older = timeline(found, queues=found.my_queues, show=show, before=request.GET.get("before", ""))
+    context = {"case": found, "entries": entries, "older": older, "show": show}
+    return _piece(request, found, "cases/timeline.html", "cases/older.html", context, "earlier")
+
+
+@require_GET
+def case_alerts(request: HttpRequest, case_id: int) -> HttpResponse:
+    """Older alerts of a case that has many, as rows of the page's table."""
+    found, before = readable(request, case_id), request.GET.get("before", "")
+    alerts = dossier.flagged(found, int(before) if before.isdigit() and len(before) < 19 else 0)
+    more = alerts[-1].alert.seq if len(alerts) == dossier.MOST_ALERTS else 0
+    context = {"case": found, "alerts": alerts, "more_alerts": more, "is_closed": found.status == Status.CLOSED}
+    return _piece(request, found, "cases/case/alert_rows.html", "cases/case/alerts.html", context, "alerts")
+
+
+@require_GET
+def case_rules(request: HttpRequest, case_id: int) -> HttpResponse:
+    """Every rule and list that the decision of one alert was held against, hits and others."""
+    found = readable(request, case_id)
+    chosen = dossier.in_full(found, _named(request))
+    if chosen is None:
+        raise Http404
+    context = {"case": found, "chosen": chosen, "found": evaluated(chosen.alert)}
+    return _piece(request, found, "cases/case/evaluated.html", "cases/case/all_rules.html", context, "all rules")
+
+
+def _piece(
+    request: HttpRequest, case: Case, piece: str, whole: str, context: dict[str, Any], title: str
+) -> HttpResponse:
+    """What the page's script fetches as a piece; without scripts the same is a page."""
+    if request.headers.get("X-Requested-With") == "desk":
+        return render(request, piece, context)
+    return admin.site.render(request, whole, context, title=f"{case.number}, {title}")
+
+
+@require_GET
+def rule_as_fired(request: HttpRequest, lane: str, code: str, number: int) -> HttpResponse:
+    """One version of a rule as it judged, to be read only; whatever the rule says today."""
+    version = rule_version(lane, code, number)
+    if version is None:
+        raise Http404
+    return admin.site.render(request, "cases/rule.html", definition(version), title=f"{code} v{number}")
+
+
+@require_http_methods(["GET", "POST"])
+def case_lease(request: HttpRequest, case_id: int) -> HttpResponse:
+    """Renew the lease of a page that is open and used (POST); a look (GET) tells only whether the case changed."""
+    found = readable(request, case_id)
+    if request.method == "GET":
+        return JsonResponse({"version": found.version})
+    try:
+        until = services.renew_lease(case_id, request.user)
+    except CaseError as error:
+        return JsonResponse({"detail": str(error)}, status=409)
+    return JsonResponse({"seconds": int((until - timezone.now()).total_seconds()), "version": found.version})
+
+
+@require_POST
+def case_presence(request: HttpRequest, case_id: int) -> HttpResponse:
+    """A page in view says so every few seconds, and hears who else looks and what changed. It renews nothing."""
+    found = readable(request, case_id)
+    if request.POST.get("leave"):
+        presence.leave(case_id, request.user)
+        return JsonResponse({})
+    seen = request.POST.get("version", "")
+    version = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else found.version
+    changed = since(found, version) if version < found.version else []
+    return JsonResponse(
+        {
+            "people": [person._asdict() for person in presence.look(case_id, request.user)],
+            "version": found.version,
+            "changes": [for_page(change) for change in changed],
+        }
+    )

@@ -1,0 +1,307 @@
+"""The roll-up of decisions: what was judged each hour, along the cuts that dashboards ask for, exact to the row.
+
+`decision` grows by millions a day, so no page adds it up. A beat reads the lane's log from where it stopped (its seqs
+have no gaps and are committed in order), adds the payments judged since to `decision_tally`, and the label that counts
+of each payment to `labelled_payment`. When a label or a resolution changes, the payment's old share is taken back and
+the new one added, in one commit: the tallies are at any time what counting the rows again would give. `rebuild`
+forgets everything and reads again from the start.
+
+An hour is that of the decision; of an imported payment that of the payment, as it was judged as if it came then. The
+first decision counts: it is what the bank was told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection
+from django.db.transaction import atomic
+from django.utils import timezone
+
+from fraudsite.models import TallyCursor
+from scoring.models import LOG_KIND, SCREENINGS, LaneCursor
+from transactions.codes import OUTCOME, STAGE, TYPE, VERDICT
+
+TOTAL, CHANNEL, COUNTRY, SCORE, RULE, LATENCY, DEGRADED, FATE = range(1, 9)
+"""The cuts. Their keys: 0; channel code; country code; model id × 32 + twentieth of the score (31: none); rule version
+id × 2 + 1 if in shadow; step of the latency scale; cause; channel code. `outcome` is the decision's, of FATE one of
+FATES."""
+BLOCKED, LOST, RECOVERED, WRONGLY_BLOCKED, WRONGLY_STOPPED = FATES = range(1, 6)
+NO_SCORE = 31
+SCORE_STEP = 50
+LATENCY_STEPS = 8  # of the scale, in each doubling of micro-seconds
+
+BATCH = 50_000  # entries of a log read at once
+LOCK = 7_011_005
+LOCK_ID = 1
+SECONDS = 20.0  # that one beat works
+
+_FRAUD, _LEGITIMATE = VERDICT.code("fraud"), VERDICT.code("legitimate")
+_APPROVE, _CHALLENGE = OUTCOME.code("approve"), OUTCOME.code("challenge")
+_REVIEW, _DECLINE, _RECORDED = OUTCOME.code("review"), OUTCOME.code("decline"), OUTCOME.code("recorded")
+_COUNTRY = (
+    "coalesce(nullif(t.counterparty_country, 0::smallint), nullif(t.merchant_country, 0::smallint), t.location_country)"
+)
+_AT = "CASE WHEN t.import_job > 0 THEN t.occurred_at ELSE d.decided_at END"
+
+# The judged payments of `p` (id and six figures), with what the cuts need of them.
+_JUDGED = f"""
+    SELECT p.*, d.lane, {_AT} AS at, t.channel, {_COUNTRY} AS country, t.amount_base, d.outcome, d.score, d.latency,
+           d.degraded, d.release_id, d.rule_hits, t.import_job
+      FROM p JOIN decision d ON d.id = p.id * {SCREENINGS} + 1 JOIN transaction t ON t.id = p.id
+     WHERE d.outcome <> {_RECORDED}
+"""
+_SHARES = "sum(n), sum(n * amount_base), sum(f), sum(f * amount_base), sum(g), sum(g * amount_base)"
+# One row for each cut and key that a payment counts under; n, f, g: payments, fraud, legitimate, each ±1 or 0.
+_CUTS = f"""
+    SELECT {TOTAL} AS cut, 0::bigint AS key, outcome, lane, at, n, f, g, amount_base FROM j
+    UNION ALL SELECT {CHANNEL}, channel, outcome, lane, at, n, f, g, amount_base FROM j
+    UNION ALL SELECT {COUNTRY}, country, outcome, lane, at, n, f, g, amount_base FROM j
+    UNION ALL SELECT {SCORE}, coalesce(r.model_id, 0) * 32::bigint
+                     + CASE WHEN score < 0 THEN {NO_SCORE} ELSE least(score / {SCORE_STEP}, 19) END,
+                     outcome, lane, at, n, f, g, amount_base FROM j JOIN scoring_release r ON r.id = j.release_id
+    UNION ALL SELECT {LATENCY}, floor({LATENCY_STEPS} * log(2, greatest(latency, 1)))::bigint, 0::smallint, lane, at,
+                     n, 0, 0, amount_base FROM j WHERE n <> 0 AND latency > 0 AND import_job = 0
+    UNION ALL SELECT {DEGRADED}, degraded, outcome, lane, at, n, f, g, amount_base FROM j WHERE degraded <> 0
+    UNION ALL SELECT {RULE}, (e.rule->>'version')::bigint * 2 + CASE e.rule->>'mode' WHEN 'live' THEN 0 ELSE 1 END,
+                     outcome, j.lane, at, n, f, g, amount_base
+                FROM j JOIN scoring_release r ON r.id = j.release_id
+                CROSS JOIN LATERAL jsonb_array_elements(r.rules) WITH ORDINALITY AS e (rule, place)
+               WHERE position('\\x01'::bytea IN j.rule_hits) > 0 AND e.place <= length(j.rule_hits)
+                 AND get_byte(j.rule_hits, (e.place - 1)::int) = 1
+"""
+_INTO = """
+INSERT INTO decision_tally AS k (cut, grain, at, lane, key, outcome,
+                                 payments, value, fraud, fraud_value, legitimate, legitimate_value)
+"""
+_ADD = """
+ON CONFLICT (cut, grain, at, lane, key, outcome) DO UPDATE SET
+    payments = k.payments + excluded.payments, value = k.value + excluded.value, fraud = k.fraud + excluded.fraud,
+    fraud_value = k.fraud_value + excluded.fraud_value, legitimate = k.legitimate + excluded.legitimate,
+    legitimate_value = k.legitimate_value + excluded.legitimate_value
+"""
+_GRAINS = "CROSS JOIN (VALUES ('h', 'hour'), ('d', 'day')) AS grain (letter, unit)"
+_BY = "date_trunc(grain.unit, at, 'UTC')"
+_TALLY = f"""
+{_INTO}
+SELECT cut, grain.letter, {_BY}, lane, key, outcome, {_SHARES} FROM c {_GRAINS} GROUP BY 1, 2, 3, 4, 5, 6
+{_ADD}
+"""
+
+COUNT_JUDGED = f"""
+WITH p AS (SELECT transaction_id AS id, 1 AS n, 0 AS f, 0 AS g FROM lane_log
+            WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s AND kind = {LOG_KIND.code("judged")}
+              AND EXISTS (SELECT FROM decision d
+                           WHERE d.id = transaction_id * {SCREENINGS} + 1 AND d.seq = lane_log.seq)),
+     j AS ({_JUDGED}), c AS ({_CUTS})
+{_TALLY}
+"""
+LABELLED_AMONG = f"""
+SELECT DISTINCT l.transaction_id FROM lane_log g JOIN label l ON l.transaction_id = g.transaction_id
+ WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s AND g.kind = {LOG_KIND.code("judged")}
+"""
+# Money that a refund or reversal of the batch brings back, by the payment it names.
+RETURNED = f"""
+INSERT INTO returned_money AS r (transaction_id, amount_base)
+SELECT t.original, sum(t.amount_base)
+  FROM lane_log g JOIN transaction t ON t.id = g.transaction_id
+ WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s AND g.kind IN ({LOG_KIND.code("judged")},
+       {LOG_KIND.code("profiled")}) AND t.original <> 0
+   AND (t.stage = {STAGE.code("reversal")} OR t.type IN ({TYPE.code("refund")}, {TYPE.code("reversal")}))
+ GROUP BY 1
+ON CONFLICT (transaction_id) DO UPDATE SET amount_base = r.amount_base + excluded.amount_base
+RETURNING transaction_id
+"""
+
+# What the marks `ids` count for, added (sign 1) or taken back (sign -1).
+COUNT_LABELLED = f"""
+WITH p AS (SELECT transaction_id AS id, 0 AS n, CASE verdict WHEN {_FRAUD} THEN %(sign)s ELSE 0 END AS f,
+                  CASE verdict WHEN {_LEGITIMATE} THEN %(sign)s ELSE 0 END AS g
+             FROM labelled_payment WHERE transaction_id = ANY(%(ids)s)),
+     j AS ({_JUDGED}), c AS ({_CUTS})
+{_TALLY}
+"""
+# Fraud is blocked if declined, or held and then blocked; everything else let it through.
+_STOPPED_FOR_GOOD = f"(outcome = {_DECLINE} OR outcome = {_REVIEW} AND resolution = 2)"
+COUNT_FATES = f"""
+WITH m AS (SELECT *, {_STOPPED_FOR_GOOD} AS held_back FROM labelled_payment WHERE transaction_id = ANY(%(ids)s)),
+     c AS (
+        SELECT CASE WHEN held_back THEN {BLOCKED} ELSE {LOST} END AS outcome, lane, channel, at, amount_base
+          FROM m WHERE verdict = {_FRAUD}
+        UNION ALL SELECT {RECOVERED}, lane, channel, at, least(returned, amount_base)
+          FROM m WHERE verdict = {_FRAUD} AND NOT held_back AND returned > 0
+        UNION ALL SELECT CASE WHEN held_back THEN {WRONGLY_BLOCKED} ELSE {WRONGLY_STOPPED} END, lane, channel, at,
+               amount_base
+          FROM m WHERE verdict = {_LEGITIMATE} AND outcome IN ({_CHALLENGE}, {_REVIEW}, {_DECLINE}))
+{_INTO}
+SELECT {FATE}, grain.letter, {_BY}, lane, channel, outcome, sum(%(sign)s), sum(%(sign)s * amount_base), 0, 0, 0, 0
+  FROM c {_GRAINS} GROUP BY 1, 2, 3, 4, 5, 6
+{_ADD}
+"""
+MARK = f"""
+INSERT INTO labelled_payment (transaction_id, lane, verdict, at, channel, country, merchant, device, customer, outcome,
+                              score, fraud_type, amount_base, resolution, returned)
+SELECT t.id, d.lane, e.verdict, {_AT}, t.channel, {_COUNTRY}, t.merchant, t.device, t.customer, d.outcome, d.score,
+       e.fraud_type, t.amount_base, CASE h.resolution WHEN 'released' THEN 1 WHEN 'blocked' THEN 2 ELSE 0 END,
+       coalesce(r.amount_base, 0)
+  FROM (SELECT DISTINCT ON (transaction_id) transaction_id, verdict, fraud_type FROM label
+         WHERE transaction_id = ANY(%(ids)s)
+         ORDER BY transaction_id, source DESC, known_at DESC, id DESC) e
+  JOIN transaction t ON t.id = e.transaction_id
+  JOIN decision d ON d.id = t.id * {SCREENINGS} + 1
+  LEFT JOIN hold_resolution h ON h.transaction_id = t.id
+  LEFT JOIN returned_money r ON r.transaction_id = t.id
+ WHERE e.verdict IN ({_FRAUD}, {_LEGITIMATE}) AND d.outcome <> {_RECORDED}
+"""
+UNMARK = "DELETE FROM labelled_payment WHERE transaction_id = ANY(%(ids)s)"
+LABELS = "SELECT id, transaction_id FROM label WHERE id > %s ORDER BY id LIMIT %s"
+RESOLVED = """
+SELECT m.transaction_id FROM labelled_payment m JOIN hold_resolution h ON h.transaction_id = m.transaction_id
+ WHERE m.outcome = %s AND m.resolution = 0 LIMIT %s
+"""
+FENCE = """
+UPDATE tally_cursor SET fence = (SELECT last_value FROM {sequence}), fence_at = now(),
+       fence_xid = pg_current_xact_id()::text::bigint
+ WHERE source = %(source)s
+"""
+PASSED = """
+SELECT fence FROM tally_cursor
+ WHERE source = %(source)s AND position < fence AND fence_at < clock_timestamp() - interval '2 seconds'
+   AND pg_snapshot_xmin(pg_current_snapshot())::text::bigint > fence_xid
+"""
+
+
+@contextmanager
+def alone() -> Iterator[bool]:
+    """Whether this is the only one at work on the roll-ups; the lock goes with the session."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK, LOCK_ID])
+        held = cursor.fetchone()[0]
+    try:
+        yield held
+    finally:
+        if held:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, LOCK_ID])
+
+
+Told = Callable[[list[int]], object]
+
+
+def advance(until: float, told: Told) -> None:
+    """Read on in every source until nothing is left or the clock (monotonic) says `until`.
+
+    `told` hears of the payments whose label may have changed, before the source's position moves past them.
+    """
+    for lane, seq in LaneCursor.objects.values_list("lane_id", "seq"):
+        _judged(lane, seq, until, told)
+    _labels(until, told)
+    _resolutions(until)
+
+
+def cursor_of(source: str) -> TallyCursor:
+    """Where a source was left, made at its start if it was never read."""
+    return TallyCursor.objects.get_or_create(source=source)[0]
+
+
+def read_to(source: str, position: int | None = None) -> None:
+    """Note that everything committed before now is counted; `position` for sources without a fence."""
+    told: dict[str, Any] = {"as_of": timezone.now()} | ({} if position is None else {"position": position})
+    TallyCursor.objects.filter(source=source).update(**told)
+
+
+# --- payments ---------------------------------------------------------------------------------------------------------
+
+
+def _judged(lane: int, last: int, until: float, told: Told) -> None:
+    """Count what the lane judged since."""
+    source = f"judged:{lane}"
+    after = cursor_of(source).position
+    while after < last and time.monotonic() < until:
+        upto = min(after + BATCH, last)
+        _count_judged(lane, after, upto, source, told)
+        after = upto
+    if after >= last:
+        read_to(source)
+
+
+@atomic
+def _count_judged(lane: int, after: int, upto: int, source: str, told: Told) -> None:
+    values = {"lane": lane, "after": after, "upto": upto}
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '64MB'")
+        cursor.execute(COUNT_JUDGED, values)
+        cursor.execute(RETURNED, values)
+        touched = {row[0] for row in cursor.fetchall()}
+        cursor.execute(LABELLED_AMONG, values)
+        labelled = {row[0] for row in cursor.fetchall()}
+    mark(sorted(touched | labelled))
+    told(sorted(labelled))
+    TallyCursor.objects.filter(pk=source).update(position=upto)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+@atomic
+def mark(ids: list[int]) -> None:
+    """Count payments by the label that counts now, whatever they were counted by before."""
+    if not ids:
+        return
+    with connection.cursor() as cursor:
+        for sql, sign in ((COUNT_LABELLED, -1), (COUNT_FATES, -1), (UNMARK, 0), (MARK, 0), (COUNT_FATES, 1)):
+            cursor.execute(sql, {"ids": ids, "sign": sign})
+        cursor.execute(COUNT_LABELLED, {"ids": ids, "sign": 1})
+
+
+def _labels(until: float, told: Told) -> None:
+    for rows in unread("labels", "label_id_seq", LABELS, until):
+        ids = sorted({payment for _, payment in rows})
+        mark(ids)
+        told(ids)
+
+
+def unread(source: str, sequence: str, sql: str, until: float) -> Iterator[list[tuple[int, int]]]:
+    """Batches of (id, what it is about) beyond the position. It moves once a fence says that no id below can appear.
+
+    What lies between position and fence is read again next time: whoever reads must not mind.
+    """
+    seen = cursor_of(source).position
+    _draw(source, sequence)
+    while time.monotonic() < until:
+        with connection.cursor() as cursor:
+            cursor.execute(PASSED, {"source": source})  # asked before the rows are read, or some might be missed
+            passed = cursor.fetchone()
+            cursor.execute(sql, [seen, BATCH])
+            rows = cursor.fetchall()
+        if rows:
+            yield rows
+            seen = rows[-1][0]
+        whole = len(rows) < BATCH
+        if passed:
+            TallyCursor.objects.filter(pk=source).update(position=passed[0] if whole else min(passed[0], seen))
+        if whole:
+            read_to(source)
+            return
+
+
+def _draw(source: str, sequence: str) -> None:
+    """A new fence, unless one still waits to be passed."""
+    standing = cursor_of(source)
+    if standing.fence <= standing.position:
+        with connection.cursor() as cursor:
+            cursor.execute(FENCE.format(sequence=sequence), {"source": source})
+
+
+def _resolutions(until: float) -> None:
+    """Held payments that were labelled before they were resolved."""
+    while time.monotonic() < until:
+        with connection.cursor() as cursor:
+            cursor.execute(RESOLVED, [_REVIEW, BATCH])
+            ids = [row[0] for row in cursor.fetchall()]
+        mark(ids)
+        if len(ids) < BATCH:
+            return

@@ -1,0 +1,28 @@
+// Draws what arrives without flicker: at once when it is quiet, four times a second at most, once a second in a storm.
+const QUIET = 250;
+const STORM = 1000;
+const MANY = 8;            // arrivals within a second that make a storm
+
+// pace(draw) gives soon(n): n things arrived, draw when it is time. Between two drawings lies at least the gap of the moment.
+export function pace(draw) {
+  let drawnAt = -Infinity;
+  let timer = 0;
+  let arrivals = [];
+  function left() {
+    const at = performance.now();
+    arrivals = arrivals.filter((each) => at - each.at < STORM);
+    const storm = arrivals.reduce((sum, each) => sum + each.count, 0) > MANY;
+    return (storm ? STORM : QUIET) - (at - drawnAt);
+  }
+  function now() {
+    const rest = left();   // a storm may have begun while this waited
+    if (rest > 5) { timer = setTimeout(now, rest); return; }
+    timer = 0;
+    drawnAt = performance.now();
+    draw();
+  }
+  return function soon(count = 1) {
+    if (count) arrivals.push({ at: performance.now(), count });
+    if (!timer) timer = setTimeout(now, Math.max(0, left()));
+  };
+}
