@@ -168,7 +168,7 @@ def _contributions(
         return None
     frozen = getattr(alert, "explanation", None) if alert else None
     if frozen is not None:
-        return _told(decision, frozen.base, frozen.contributions, recomputed=False)
+        return _told(decision, frozen.base, reasons.parts_of(frozen.kept), recomputed=False)
     if vector is None or judge.scorer is None:
         return {
             "margin": decision.margin,

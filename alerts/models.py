@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import models
 from django.utils import timezone
-from django.utils.functional import cached_property
 
 from scoring.models import Decision
-from scoring.reasons import parts_of
 from transactions.fields import CodeField, DocumentField
 from transactions.models import Transaction
 
@@ -71,8 +67,3 @@ class AlertExplanation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_version}: {self.margin:.3f}"
-
-    @cached_property
-    def contributions(self) -> list[dict[str, Any]]:
-        """All contributions in full: [{feature, value, contribution, code, text}], largest first."""
-        return parts_of(self.kept)

@@ -42,7 +42,7 @@ def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, shar
         return set_threshold(ground, cursor.fetchall(), share=share, text=payload)
 
 
-def by_what_came(ground: Ground, after: int = 0, *, share: float = ALERT_SHARE) -> None:
+def by_what_came(ground: Ground, after: int, *, share: float = ALERT_SHARE) -> None:
     """Set the threshold anew by what the lane decided last of the payments above id `after`; while the desk runs."""
     with ground.cursor() as cursor:
         cursor.execute(LAST_DECIDED, {"lane": ground.lane.pk, "most": MOST_LOOKED_AT, "after": after})

@@ -312,8 +312,8 @@ def factors(alert: Alert) -> tuple[list[Evidence], list[Evidence], str]:
     this score in their proportion. Where that cannot be (no way, or the wrong one), contributions stand as they are.
     """
     told = alert.explanation
-    groups = [group for group in reasons.grouped(told.contributions) if group["contribution"]]
-    parts = sorted(told.contributions, key=lambda part: -abs(part["contribution"]))
+    parts = reasons.parts_of(told.kept)
+    groups = [group for group in reasons.grouped(parts) if group["contribution"]]
     base = int(to_score(1 / (1 + math.exp(-max(-60.0, min(60.0, told.base))))))
     total = sum(part["contribution"] for part in parts)
     scale = (alert.score - base) / total if total and (alert.score - base) / total > 0 else 0.0

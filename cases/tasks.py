@@ -1,15 +1,10 @@
 """The worker's part: services called on a bell or a beat, each safe to run twice."""
 
-from datetime import timedelta
-
 from celery import shared_task
-from django.utils import timezone
 
-from alerts.owed import Horizon
+from alerts.owed import Horizon, work_off
 from cases import approvals, assignment, attachments, late_labels, services
 from cases.opening import BATCH, RECENT
-
-ROUNDS = 20  # batches that one message works off; the next beat goes on
 
 _horizon = Horizon(RECENT)
 
@@ -17,28 +12,14 @@ _horizon = Horizon(RECENT)
 @shared_task(name="cases.open_cases")
 def open_cases() -> int:
     """Open cases for the alerts raised lately that have none."""
-    began = timezone.now()
-    done, is_all = _until_done(_horizon.within(began))
-    if is_all:
-        _horizon.reached(began)
-    return done
+    return _horizon.work_off(lambda within: services.open_cases(since=within), BATCH)
 
 
 @shared_task(name="cases.sweep_alerts")
 def sweep_alerts() -> int:
     """The same over all alerts: whatever a lost ring or a stopped worker left behind."""
-    return _until_done(None)[0]
-
-
-def _until_done(since: timedelta | None) -> tuple[int, bool]:
-    """How many alerts got a case, and whether that was all."""
-    done = 0
-    for _ in range(ROUNDS):
-        opened = services.open_cases(since=since)
-        done += opened
-        if opened < BATCH:
-            return done, True
-    return done, False
+    done, _ = work_off(lambda: services.open_cases(since=None), BATCH)
+    return done
 
 
 @shared_task(name="cases.lapse_leases")

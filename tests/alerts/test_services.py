@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from alerts import services
 from alerts.models import Alert, AlertExplanation
-from scoring import releases
+from scoring import reasons, releases
 from scoring.features import N_FEATURES, NAMES
 from transactions import binary
 from transactions.codes import OUTCOME
@@ -111,7 +111,7 @@ def judge(monkeypatch):
 def test_an_explanation_adds_up_to_the_margin_and_is_made_once(alert, judge):
     assert services.explain() == 1
     told = AlertExplanation.objects.get()
-    assert told.margin == pytest.approx(told.base + sum(part["contribution"] for part in told.contributions))
+    assert told.margin == pytest.approx(told.base + sum(part["contribution"] for part in reasons.parts_of(told.kept)))
     assert told.model_version == "m-1"
     assert services.explain() == 0
 
