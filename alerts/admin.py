@@ -6,14 +6,14 @@ from django.http import HttpRequest
 
 from alerts import desk
 from alerts.models import Alert, AlertExplanation
-from transactions.browsing import FactAdmin
+from transactions.browsing import CustomerAdmin, FactAdmin
 
 
 @admin.register(Alert)
-class AlertAdmin(FactAdmin):
+class AlertAdmin(CustomerAdmin):
     """Stopped payments, newest first."""
 
-    list_display = ["raised_at", "outcome", "score", "top_reason", "customer_ref", "channel", "lane", "seq"]
+    list_display = ["raised_at", "outcome", "score", "top_reason", "who", "channel", "lane", "seq"]
     list_display_links = ["raised_at"]
     ordering = ["-raised_at"]
     search_fields = ["=customer_ref"]
@@ -32,6 +32,7 @@ class AlertExplanationAdmin(FactAdmin):
     list_display = ["alert_id", "model_version", "base", "margin", "computed_at"]
     ordering = ["-alert_id"]
     exclude = ["alert"]
+    customer = "alert__customer"
 
 
 admin.site.register_page(

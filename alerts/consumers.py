@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from alerts import live, online
 from alerts.models import Alert
-from transactions import tally
+from transactions import tally, withheld
 from transactions.models import Lane
 
 HEARTBEAT = 3.0  # seconds; browsers call a line dead after 8 without one
@@ -50,6 +50,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         self.open = True
         self.counted = False
         self.ends = 0.0
+        self.kept_from: frozenset[int] = frozenset()
         await self.accept()  # a browser learns the close code only of an accepted socket
         if code := await self.refusal():
             await self.close(code)
@@ -118,6 +119,7 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         if not user.is_authenticated:
             return SIGNED_OUT
         await sync_to_async(online.seen)(user.pk)
+        self.kept_from = await database_sync_to_async(withheld.customers)(user)
         return 0 if await database_sync_to_async(user.has_perm)("alerts.view_alert") else NO_PERMISSION
 
     async def beat(self) -> None:
@@ -162,8 +164,16 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
             await self.close(code)
         if fresh and self.open:
             self.cursor[lane_id] = fresh[-1]["seq"]
-            await self.send_json({"type": "alerts", "lane": lane_id, "alerts": fresh})
+            await self.send_json({"type": "alerts", "lane": lane_id, **await self.shown(fresh)})
             tally.add("websocket_messages", kind="alerts")
+
+    async def shown(self, alerts: list[dict[str, Any]]) -> dict[str, Any]:
+        """The alerts that this person may see; where some are withheld, also how far the cursor goes (`to`)."""
+        if not self.kept_from:
+            return {"alerts": alerts}
+        ids = [alert["id"] for alert in alerts]
+        hidden = await of_customers(ids, self.kept_from)
+        return {"alerts": [alert for alert in alerts if alert["id"] not in hidden], "to": alerts[-1]["seq"]}
 
     async def alerts_raised(self, event: dict[str, Any]) -> None:
         """A push. If it does not follow on what was sent, one was missed: then the rows tell."""
@@ -178,7 +188,8 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
         if self.over() and (code := await self.refusal()):
             await self.close(code)
         if self.open and self.following:
-            await self.send_json({**event, "type": "late"})
+            shown = await self.shown(event["alerts"])
+            await self.send_json({"type": "late", "lane": event["lane"], "alerts": shown["alerts"]})
             tally.add("websocket_messages", kind="alerts")
 
     def over(self) -> bool:
@@ -247,6 +258,12 @@ async def current_user(scope: dict[str, Any]) -> tuple[Any, float]:
 def rows_after(lane_id: int, seq: int) -> list[dict[str, Any]]:
     """The next alerts of a lane as messages; one index, (lane, seq)."""
     return [live.message(alert) for alert in Alert.objects.filter(lane=lane_id, seq__gt=seq).order_by("seq")[:CHUNK]]
+
+
+@database_sync_to_async
+def of_customers(alert_ids: list[int], customers: frozenset[int]) -> set[int]:
+    """Which of these alerts are of these customers; one statement by keys."""
+    return set(Alert.objects.filter(pk__in=alert_ids, customer__in=customers).values_list("pk", flat=True))
 
 
 # All sockets of a process share one look a second at the lanes' last alerts.

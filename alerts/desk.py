@@ -20,6 +20,7 @@ from alerts.models import Alert
 from alerts.services import STOPPED
 from alerts.stream import Address
 from scoring.models import LaneStatus
+from transactions import withheld
 from transactions.codes import OUTCOME
 
 SPAN = timedelta(hours=5)
@@ -36,7 +37,7 @@ def live_page(request: HttpRequest) -> HttpResponse:
     address = Address.read(request.GET)
     currency = stream.base_currency()
     unit = stream.unit_of(currency)
-    page = stream.rows(address, unit)
+    page = stream.rows(address, unit, withheld.customers(request.user))
     context = {
         "address": address,
         "base_currency": currency,

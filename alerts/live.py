@@ -6,7 +6,8 @@ or stop a lane: publishing hands over to one background thread; when Valkey is g
 
 Messages to a browser:
 
-    {"type": "alerts", "lane": 1, "alerts": [alert, …]}           in order of seq, each alert once
+    {"type": "alerts", "lane": 1, "alerts": [alert, …]}           in order of seq, each alert once; with "to", the seq
+                                                                  reached, for whom some alerts are withheld
     {"type": "late", "lane": 1, "alerts": [alert, …]}             raised by a re-screening: outside that order
     {"type": "sample", "lane": 1, "decisions": 93, "seconds": 0.5, "rate": 186.0, "p50": 13.0, "p95": 26.0,
      "outcomes": {"approve": 91, …}, "shown": [row, …]}           what was decided in the last half second
@@ -36,6 +37,7 @@ from alerts.models import Alert
 from transactions import tally
 from transactions.codes import CHANNEL, CURRENCY, EXPONENT, OUTCOME
 from transactions.facts import moment
+from transactions.masks import masked
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +73,6 @@ def amount_text(minor: int, currency: str) -> str:
     whole, rest = divmod(abs(int(minor)), 10**decimals)
     sign = "-" if minor < 0 else ""
     return f"{sign}{whole:,}.{rest:0{decimals}d}" if decimals else f"{sign}{whole:,}"
-
-
-def masked(reference: str) -> str:
-    """A customer's reference by its last four characters: "CU ••4417"."""
-    return f"CU ••{reference[-4:] if len(reference) > 4 else ''}"
 
 
 def band(score: int) -> str:
@@ -117,7 +114,7 @@ def shape(
         "band": band(score),
         "severity": severity,
         "reason": top_reason,
-        "customer": masked(customer_ref),
+        "customer": masked(customer_ref, "CU"),
         "amount": amount_text(amount, currency),
         "amount_base": int(amount_base),
         "currency": currency,

@@ -6,7 +6,7 @@ there is. "Older" goes on from where the looking stopped, so every alert can be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,9 +90,12 @@ class Rows:
     older: str
 
 
-def rows(address: Address, unit: int) -> Rows:
-    """The newest alerts at the address's place that pass its filters; `unit`: minor units of 1 of the base currency."""
+def rows(address: Address, unit: int, without: Collection[int] = ()) -> Rows:
+    """The newest alerts at the address's place that pass its filters; `unit`: minor units of 1 of the base currency;
+    `without`: customers of whom the reader sees nothing."""
     past = Alert.objects.order_by("-raised_at", "-pk").defer("reasons", "rules")
+    if without:
+        past = past.exclude(customer__in=without)
     if address.before:
         at, alert_id = address.before
         past = past.filter(raised_at__lte=at).filter(Q(raised_at__lt=at) | Q(pk__lt=alert_id))

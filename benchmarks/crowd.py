@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 CUSTOMERS, MERCHANTS, DEVICES = 50_000, 10_000, 60_000
+BUSY = 20  # customers that may be given a share of all payments of their own, such as companies
 HABITS, FAITHFUL = 20, 0.85  # so many merchants of one's own, and how often it is one of them
 MCCS = np.array([5411, 5812, 5541, 5732, 4111, 5651, 5999, 7011, 5912, 4121])
 FOLDER = Path(__file__).resolve().parent / "payloads"
@@ -37,6 +38,7 @@ VARYING = {
     "customer/id": (9, False),
     "account/id": (9, False),
     "card/token": (9, False),
+    "card/last4": (4, False),
     "merchant/id": (8, False),
     "merchant/mcc": (4, False),
     "merchant/terminal_id": (5, False),
@@ -62,9 +64,11 @@ class Picks:
         return len(self.customer)
 
 
-def draw(n: int, rng: np.random.Generator, *, shard: int = 0, shards: int = 1) -> Picks:
-    """`n` payments of the crowd, or of one of `shards` equal parts of its customers."""
+def draw(n: int, rng: np.random.Generator, *, shard: int = 0, shards: int = 1, busy: float = 0.0) -> Picks:
+    """`n` payments of the crowd, or of one of `shards` equal parts of its customers; a share by the few `busy` ones."""
     customer = rng.integers(0, CUSTOMERS // shards, n) * shards + shard
+    if busy:
+        customer = np.where(rng.random(n) < busy, customer % BUSY, customer)
     own = rng.random(n) < 0.97
     habit = usual(customer, rng.integers(0, HABITS, n))
     merchant = (MERCHANTS * np.where(rng.random(n) < FAITHFUL, habit, rng.random(n)) ** 2).astype("i8")
@@ -157,6 +161,7 @@ def _columns(picks: Picks, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "customer/id": _text(n, "cus-", digits(picks.customer, 5)),
         "account/id": _text(n, "acc-", digits(picks.customer, 5)),
         "card/token": _text(n, "tok-", digits(picks.customer, 5)),
+        "card/last4": last4(picks.customer),
         "merchant/id": _text(n, "mer-", digits(picks.merchant, 4)),
         "merchant/mcc": digits(MCCS[picks.merchant % len(MCCS)], 4),
         "merchant/terminal_id": _text(n, "T", digits(picks.merchant, 4)),
@@ -166,6 +171,11 @@ def _columns(picks: Picks, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "location/lat": _decimal(picks.lat, 2),
         "location/lon": _decimal(picks.lon, 1),
     }  # fmt: skip
+
+
+def last4(customer: np.ndarray) -> np.ndarray:
+    """The last four digits of a customer's card as ASCII, (n, 4): five customers share each ending."""
+    return digits(customer * 7919 % 10_000, 4)
 
 
 def digits(values: np.ndarray, width: int, *, spaces: bool = False) -> np.ndarray:

@@ -24,6 +24,7 @@ from benchmarks.kit import numbers, options, say
 BATCH = 40_000
 PER_DAY = 150_000  # payments of the crowd in a day of its own clock: three by each customer
 APPROVE_SCORES = 40
+BANDS_FROM = (500, 700, 900)
 
 
 @dataclass
@@ -36,11 +37,29 @@ class Batch:
     customer_refs: np.ndarray
 
 
+class Judge:
+    """What is said of the payments that are filled in: nothing is stopped."""
+
+    busy = 0.0  # share of the payments that a few customers make
+
+    def outcomes(self, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outcome and score of each, as stored: made up, since the model knows nothing of the crowd."""
+        from transactions.codes import OUTCOME
+
+        scores = (facts["id"] * 7919 % APPROVE_SCORES).astype("i2")
+        return np.full(len(facts), OUTCOME.code("approve"), "i2"), scores
+
+    def also(self, cursor: Any, batch: Batch, seqs: np.ndarray, outcomes: np.ndarray, scores: np.ndarray) -> None:
+        """What else belongs into the commit of the decisions."""
+
+
 class Filler:
     """Makes payments of the crowd, with ids and times that go on from the last stored one."""
 
-    def __init__(self, ground: Ground, *, payload: str = "minimal", seed: int = 1, ahead: int = 0) -> None:
-        self.ground, self.payload = ground, crowd.Payload(payload)
+    def __init__(
+        self, ground: Ground, *, payload: str = "minimal", seed: int = 1, ahead: int = 0, busy: float = 0.0
+    ) -> None:
+        self.ground, self.payload, self.busy = ground, crowd.Payload(payload), busy
         self.keys, self.rng = crowd.Keys(), np.random.default_rng(seed)
         self.lane_id, self.client_id = ground.lane.pk, ground.client.pk
         from transactions.facts import DAY
@@ -53,7 +72,7 @@ class Filler:
         from transactions.facts import moment
 
         first = _draw_ids(cursor, n)
-        picks = crowd.draw(n, self.rng)
+        picks = crowd.draw(n, self.rng, busy=self.busy)
         rows = crowd.facts(picks, self.keys, self.payload.name)
         rows["id"] = np.arange(first, first + n)
         rows["lane"], rows["client"] = self.lane_id, self.client_id
@@ -137,10 +156,11 @@ def _draw_ids(cursor: Any, n: int) -> int:
     return first
 
 
-def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 0) -> int:
+def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 0, judge: Judge | None = None) -> int:
     """Bring the lane to `stored` decided payments; how many were added. The desk must not be running.
 
     `ahead`: payments that will still follow by the crowd's own clock; the first fill of a folder leaves days for them.
+    `judge`: what is said of them, if not that all are approved.
     """
     with ground.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM decision WHERE lane = %s", [ground.lane.pk])
@@ -151,14 +171,15 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
 
     partitions.extend()
     say(f"filling up to {stored:,} decided payments ({missing:,} more) …")
-    filler = Filler(ground, payload=payload, seed=stored, ahead=missing + ahead)
+    judge = judge or Judge()
+    filler = Filler(ground, payload=payload, seed=stored, ahead=missing + ahead, busy=judge.busy)
     accounts, began = ground.accounts(), time.monotonic()
     ready: queue.Queue[Batch | None] = queue.Queue(maxsize=2)
     failed: list[BaseException] = []
     maker = threading.Thread(target=_make_all, args=(filler, missing, ready, failed), daemon=True)
     maker.start()
     try:
-        _decide_all(ground, ready, missing, began)
+        _decide_all(ground, judge, ready, missing, began)
     finally:
         _empty(ready, maker)
     if failed:
@@ -199,7 +220,7 @@ def _empty(ready: queue.Queue[Batch | None], maker: threading.Thread) -> None:
             continue
 
 
-def _decide_all(ground: Ground, ready: queue.Queue[Batch | None], missing: int, began: float) -> None:
+def _decide_all(ground: Ground, judge: Judge, ready: queue.Queue[Batch | None], missing: int, began: float) -> None:
     """The other thread: the lane's own part, with the lane's lock, a commit for each batch; then mark and snapshot."""
     from scoring import lanes
 
@@ -208,7 +229,7 @@ def _decide_all(ground: Ground, ready: queue.Queue[Batch | None], missing: int, 
         memory = lane.memory
         assert memory is not None
         while (batch := ready.get()) is not None:
-            _decide(cursor, lane.id, memory, batch.facts, ground.release_id)
+            _decide(cursor, lane.id, memory, batch, ground.release_id, judge)
             lane.cursor.execute("SELECT 1")  # the lane's session must not idle away
             done += len(batch.facts)
             if time.monotonic() - told > 15:
@@ -220,16 +241,19 @@ def _decide_all(ground: Ground, ready: queue.Queue[Batch | None], missing: int, 
             lanes.save_snapshot(lane.id, memory)
 
 
-def _decide(cursor: Any, lane_id: int, memory: Any, facts: np.ndarray, release_id: int) -> None:
+def _decide(cursor: Any, lane_id: int, memory: Any, batch: Batch, release_id: int, judge: Judge) -> None:
     """Decisions, log, pairs and cursor of a batch in one commit; the memory is moved on by the kernel."""
     from scoring import features
     from transactions import binary
 
-    n, before, token = len(facts), memory.seq, os.urandom(16)
+    facts, before, token = batch.facts, memory.seq, os.urandom(16)
+    n = len(facts)
     seqs = np.arange(before + 1, before + n + 1)
     matrix, links = features.advance(memory, features.events_from_facts(facts, before + 1))
+    outcomes, scores = judge.outcomes(facts)
     cursor.execute("BEGIN")
-    binary.store(cursor, "decision", _decisions(facts, matrix, seqs, lane_id, release_id))
+    binary.store(cursor, "decision", _decisions(facts, matrix, seqs, release_id, outcomes, scores))
+    judge.also(cursor, batch, seqs, outcomes, scores)
     log: dict[str, Any] = {
         "lane": ("int2", lane_id), "seq": ("int8", seqs), "epoch": ("int4", memory.epoch), "token": ("uuid", token),
         "kind": ("int2", 1), "transaction_id": ("int8", facts["id"]),
@@ -248,22 +272,20 @@ def _decide(cursor: Any, lane_id: int, memory: Any, facts: np.ndarray, release_i
 
 
 def _decisions(
-    facts: np.ndarray, matrix: np.ndarray, seqs: np.ndarray, lane_id: int, release_id: int
+    facts: np.ndarray, matrix: np.ndarray, seqs: np.ndarray, release_id: int, outcomes: np.ndarray, scores: np.ndarray
 ) -> dict[str, Any]:
     from scoring import features
-    from scoring.models import BAND
-    from transactions.codes import OUTCOME
 
     n = len(facts)
-    scores = (facts["id"] * 7919 % APPROVE_SCORES).astype("i2")
+    bands = np.searchsorted(BANDS_FROM, scores, side="right").astype("i2")
     vectors = np.ascontiguousarray(matrix, "<f4").view("u1").reshape(n, -1)
     return {
         "id": ("int8", facts["id"] * 64 + 1), "transaction_id": ("int8", facts["id"]), "seq": ("int8", seqs),
         "decided_at": ("timestamptz", facts["received_at"] + 10_000), "latency": ("int4", 10_000),
         "release_id": ("int4", release_id), "probability": ("float8", scores / 1000.0),
-        "margin": ("float8", np.log(np.maximum(scores, 1) / 1000.0)), "lane": ("int2", lane_id),
-        "screening": ("int2", 1), "outcome": ("int2", OUTCOME.code("approve")), "score": ("int2", scores),
-        "band": ("int2", BAND.code("low")), "degraded": ("int2", 0),
+        "margin": ("float8", np.log(np.maximum(scores, 1) / 1000.0)), "lane": ("int2", facts["lane"]),
+        "screening": ("int2", 1), "outcome": ("int2", outcomes), "score": ("int2", scores),
+        "band": ("int2", bands), "degraded": ("int2", 0),
         "kernel_version": ("int2", features.KERNEL_VERSION), "rule_hits": ("bytea", np.zeros((n, 30), "u1")),
         "features": ("bytea", vectors),
     }  # fmt: skip

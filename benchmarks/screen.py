@@ -1,10 +1,14 @@
-"""Alert to screen: from the moment the API was called to the frame that a socket client received.
+"""Alert to screen: from the moment the API was called to the frame that a socket client received, and to the browser.
 
-    python -m benchmarks.screen [--rate 200] [--seconds 60] [--stored 1_000_000]
+    python -m benchmarks.screen [--rate 200] [--seconds 60] [--stored 1_000_000] [--analysts 20]
 
 Payments are posted one by one at a rate, one in twenty of them to a policy that stops it; a signed-in socket on the
 desk's one origin listens. What is measured: from the moment the payment was due to be sent to the frame that holds its
 alert; beside it, to the API's own answer. The limit is that answer: no screen can show what is not decided.
+
+Then the same with the sockets of twenty analysts besides, each with a session of its own and the sampled stream, and,
+where Playwright and Chromium are there, with a real browser on the live page: from the same moment to the frame that it
+draws after the alert is announced. The desk promises 500 ms (p95) for that.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import argparse
 import json
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import urlencode
@@ -22,8 +28,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from benchmarks import calibration, crowd
+from benchmarks import browser, calibration, crowd
 from benchmarks.client import Address, post
+from benchmarks.crew import crew, session_of
 from benchmarks.decisions import JSON, Arm, requests
 from benchmarks.fill import fill, last_id
 from benchmarks.ground import Ground
@@ -59,6 +66,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0)
     parser.add_argument("--seconds", type=float, default=10.0 if QUICK else 60.0)
     parser.add_argument("--payload", choices=["minimal", "full"], default="full")
+    parser.add_argument("--analysts", type=int, default=20, help="Sockets besides, and a browser if one is there.")
     asked = parser.parse_args()
     results = Results("screen", asked)
     with Ground(asked.state, small=asked.small) as ground:
@@ -72,14 +80,41 @@ def main() -> None:
         calibration.by_what_came(ground, before, share=ALERT_SHARE)
         for _ in range(asked.runs):
             results.add(f"{asked.rate:.0f} a second", once(ground, asked, seconds=asked.seconds))
+            if asked.analysts:
+                besides(ground, asked, results)
     results.finish()
 
 
-def once(ground: Ground, asked: argparse.Namespace, *, seconds: float) -> Result:
-    """Post for so long with a listener."""
+def besides(ground: Ground, asked: argparse.Namespace, results: Results) -> None:
+    """The same with analysts, and with a browser if there is one."""
+    people, arm = crew(ground, asked.analysts), f"{asked.rate:.0f} a second, {asked.analysts} analysts"
+    with ExitStack() as open_ones:
+        screen = None
+        if browser.is_there():
+            screen = open_ones.enter_context(browser.live_page(ground, session_of(people[0])))
+            arm += " and a browser"
+        else:
+            say("no Playwright or no Chromium: the browser's own part is not measured")
+        newest = latest_alert(ground)
+        path = f"/ws/alerts/?after={newest}&samples=1"
+        listeners = [Listener(open_ones.enter_context(socket(ground, path, session_of(each)))) for each in people]
+        for listener in listeners:
+            listener.start()
+        results.add(arm, once(ground, asked, seconds=asked.seconds, others=listeners, screen=screen))
+
+
+def once(
+    ground: Ground,
+    asked: argparse.Namespace,
+    *,
+    seconds: float,
+    others: Sequence[Listener] = (),
+    screen: browser.Screen | None = None,
+) -> Result:
+    """Post for so long with a listener; `others` listen besides, `screen` is a browser's page."""
     arm = Arm("judged", Address.of(f"http://127.0.0.1:{ground.web_port}/api/v1/transactions", headers(ground)))
     ready = requests(arm, crowd.Payload(asked.payload), int(asked.rate * seconds))
-    stopped: dict[int, tuple[float, float]] = {}  # payment → (due, answered)
+    stopped: Stopped = {}  # payment → (due, answered)
     began = 0.0
 
     def note(number: int, status: int, body: bytes) -> None:
@@ -101,20 +136,45 @@ def once(ground: Ground, asked: argparse.Namespace, *, seconds: float) -> Result
             time.sleep(0.1)
         link.close()
     listener.join(5)
+    since_1970 = time.time() - time.perf_counter()
+    seen = screen.told() if screen else {}
     shown = [listener.came[each] - due for each, (due, _) in stopped.items() if each in listener.came]
     told = [answered - due for due, answered in stopped.values()]
     say(f"{len(stopped)} were stopped, {len(shown)} of them shown")
-    screen, answer = percentiles(shown, 1000), percentiles(told, 1000)
+    came, answer = percentiles(shown, 1000), percentiles(told, 1000)
     return {
-        "screen_ms": screen,
+        "screen_ms": came,
         "answer_ms": answer,
-        "p50_to_answer": round(screen["p50"] / answer["p50"], 3) if shown and answer["p50"] else None,
+        "p50_to_answer": round(came["p50"] / answer["p50"], 3) if shown and answer["p50"] else None,
+        **_of_others(stopped, others),
+        **(_of_browser(stopped, seen, since_1970) if screen else {}),
         "alerts": len(stopped),
         "missed": len(stopped) - len(shown),
         "per_second": round(answers.per_second, 1),
         "statuses": {str(status): count for status, count in answers.statuses.items()},
         "cpu_us": used,
         "rss_mib": accounts.memory(),
+    }
+
+
+Stopped = dict[int, tuple[float, float]]
+
+
+def _of_others(stopped: Stopped, others: Sequence[Listener]) -> Result:
+    """All sockets together."""
+    if not others:
+        return {}
+    late = [each.came[alert] - due for each in others for alert, (due, _) in stopped.items() if alert in each.came]
+    return {"analysts_ms": percentiles(late, 1000), "analysts_missed": len(others) * len(stopped) - len(late)}
+
+
+def _of_browser(stopped: Stopped, seen: dict[int, tuple[float, float]], since_1970: float) -> Result:
+    """What the page noted: the message, and the announcement."""
+    both = [(seen[alert], since_1970 + due) for alert, (due, _) in stopped.items() if alert in seen]
+    return {
+        "browser_ms": percentiles([announced - due for (_, announced), due in both], 1000),
+        "browser_message_ms": percentiles([message - due for (message, _), due in both], 1000),
+        "browser_missed": len(stopped) - len(both),
     }
 
 
@@ -130,11 +190,12 @@ def latest_alert(ground: Ground) -> int:
         return cursor.fetchone()[0]
 
 
-def socket(ground: Ground, path: str) -> ClientConnection:
-    """A socket of a signed-in investigator, as a browser opens it."""
+def socket(ground: Ground, path: str, cookie: str = "") -> ClientConnection:
+    """A socket of a signed-in investigator, or of another session, as a browser opens it."""
     url = ground.access["url"]
+    given = {"Cookie": cookie or sign_in(ground)}
     return connect(
-        url.replace("http", "ws", 1) + path, origin=Origin(url), additional_headers={"Cookie": sign_in(ground)},
+        url.replace("http", "ws", 1) + path, origin=Origin(url), additional_headers=given,
         open_timeout=15, max_size=None,
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ A refusal comes back as the same page with a sentence, and what the person wrote
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,13 +24,16 @@ from cases import approvals, checklists, handover, services, world
 from cases.case_desk import case_page, readable
 from cases.close_form import exceptions_of, listings_of
 from cases.closing import IncompleteClose, set_verdicts
+from cases.cursors import number
 from cases.history import NoSuchCase, NotAllowed
 from cases.models import Case
 from cases.notes import RefusedText
+from cases.pieces import is_piece
 from cases.querysets import for_member
 from cases.workflow import CaseError, Disposition, Status
 
 PAGE = 100  # payments on a page of verdicts
+LONGEST = 10**5  # minutes or hours that a form can name; the services have bounds of their own
 MOST_PAYMENTS = 5000  # of one case that an act can name at once
 
 
@@ -44,7 +46,7 @@ def case_act(request: HttpRequest, case_id: int, act: str) -> HttpResponse:
     try:
         return ACTS[act](request, case_id) or redirect("admin:case", case_id)
     except CaseError as error:
-        if request.headers.get("X-Requested-With") == "desk":
+        if is_piece(request):
             return JsonResponse({"detail": str(error)}, status=_status(error))
         return case_page(request, readable(request, case_id), form=request.POST, refusal=error, status=_status(error))
 
@@ -96,8 +98,7 @@ def _until(request: HttpRequest) -> datetime:
     exact = parse_datetime(request.POST.get("until", "") or "-")
     if exact is not None:
         return exact if timezone.is_aware(exact) else timezone.make_aware(exact)
-    minutes = request.POST.get("minutes", "")
-    return timezone.now() + timedelta(minutes=int(minutes) if re.fullmatch(r"\d{1,6}", minutes) else 0)
+    return timezone.now() + timedelta(minutes=min(number(request.POST.get("minutes")), LONGEST))
 
 
 def _priority(request: HttpRequest, case_id: int) -> None:
@@ -114,7 +115,7 @@ def _priority(request: HttpRequest, case_id: int) -> None:
 @require_POST
 def hand_over(request: HttpRequest) -> HttpResponse:
     """All one's open work to a colleague, with one note."""
-    to = get_user_model().objects.filter(pk=_number(request.POST.get("to", ""))).first()
+    to = get_user_model().objects.filter(pk=number(request.POST.get("to", ""))).first()
     try:
         if to is None:
             raise NotAllowed("Choose a colleague.")
@@ -140,9 +141,9 @@ def _cases(n: int) -> str:
 def _check(request: HttpRequest, case_id: int) -> HttpResponse | None:
     """A step of the checklist: `tick` or `untick` names it."""
     done = "tick" in request.POST
-    item = _number(request.POST.get("tick" if done else "untick", ""))
+    item = number(request.POST.get("tick" if done else "untick", ""))
     case = checklists.tick(case_id, item, done=done, by=request.user)
-    if request.headers.get("X-Requested-With") == "desk":
+    if is_piece(request):
         return JsonResponse({"version": case.version, "done": done})
     return None
 
@@ -155,7 +156,7 @@ def _payments(request: HttpRequest, case_id: int) -> None:
     act, note, version = request.POST.get("do", ""), request.POST.get("note", ""), _version(request)
     ids = _named_payments(request, case_id)
     if act == "hold":
-        until = timezone.now() + timedelta(hours=_number(request.POST.get("hours", "")))
+        until = timezone.now() + timedelta(hours=min(number(request.POST.get("hours")), LONGEST))
         services.hold_longer(case_id, ids, until, by=request.user, note=note, version=version)
     else:
         services.resolve_payments(case_id, ids, act, by=request.user, note=note, version=version)
@@ -163,7 +164,7 @@ def _payments(request: HttpRequest, case_id: int) -> None:
 
 def _named_payments(request: HttpRequest, case_id: int) -> list[int]:
     if "all" not in request.POST:
-        return [number for each in request.POST.getlist("payment") if (number := _number(each))]
+        return [named for each in request.POST.getlist("payment") if (named := number(each))]
     rows = Case(pk=case_id).case_alerts.filter(alert__hold_until__isnull=False)
     return list(rows.order_by("pk").values_list("pk", flat=True)[:MOST_PAYMENTS])
 
@@ -204,6 +205,7 @@ def _closed(request: HttpRequest, case_id: int) -> Case:
             rationale=form.get("rationale", ""),
             verdicts=exceptions_of(form),
             listings=listings_of(form),
+            second="second" in form,
             version=_version(request),
         )
     except world.ListRefused as error:
@@ -252,6 +254,8 @@ def _reopen(request: HttpRequest, case_id: int) -> None:
     case = services.reopen_case(case_id, by=request.user, note=request.POST.get("note", ""))
     if case.status == Status.CLOSED:
         messages.success(request, "You closed it yourself, so a second person has to agree. The request is made.")
+    else:
+        messages.success(request, f"{case.number} is open again, in your hands.")
 
 
 def _withdraw(request: HttpRequest, case_id: int) -> None:
@@ -274,7 +278,7 @@ def case_verdicts(request: HttpRequest, case_id: int) -> HttpResponse:
         else:
             messages.success(request, "Kept. The close dialog counts them.")
             return redirect(request.get_full_path())
-    before = _number(request.GET.get("before", ""))
+    before = number(request.GET.get("before", ""))
     rows = found.case_alerts.select_related("alert", "alert__transaction__resolution").order_by("-pk")
     shown = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])
     given = exceptions_of(request.POST)
@@ -292,12 +296,7 @@ def case_verdicts(request: HttpRequest, case_id: int) -> HttpResponse:
 
 def _version(request: HttpRequest) -> int | None:
     """The version the person's page showed. A form without one is refused as stale, not trusted."""
-    return _number(request.POST.get("version", ""))
-
-
-def _number(text: str) -> int:
-    """A whole number that somebody sent; 0 for anything else."""
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
+    return number(request.POST.get("version", ""))
 
 
 ACTS: dict[str, Callable[[HttpRequest, int], HttpResponse | None]] = {

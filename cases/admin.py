@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from cases import (
@@ -13,6 +14,8 @@ from cases import (
     bulk_desk,
     case_desk,
     entity_desk,
+    filing_desk,
+    filings,
     lead_admin,
     queue_desk,
     record_acts,
@@ -20,7 +23,8 @@ from cases import (
     view_desk,
 )
 from cases.models import Attachment, Case, CaseEvent, CloseReason, Note, Sighting
-from transactions.browsing import FactAdmin
+from cases.querysets import concerning_kept, for_member, sees_everything
+from transactions.browsing import CustomerAdmin, FactAdmin
 
 admin.site.register_page(
     "queue/",
@@ -120,6 +124,7 @@ for _route, _view, _name, _title, _right in (
     ("files/<int:attachment_id>/", record_acts.download, "case_file", "File", "cases.view_case"),
     ("files/<int:attachment_id>/remove/", record_acts.remove_file, "case_file_remove", "Remove", "cases.lead_queue"),
     ("pack/<slug:form>/", record_acts.pack, "case_pack", "Report", "cases.view_case"),
+    ("filing/", filing_desk.filing, "case_filing", "Suspicious activity", "cases.view_filing"),
     ("history/", record_acts.history, "case_history", "History", "cases.view_case"),
     ("history/<slug:form>/", record_acts.export_history, "case_history_export", "Export", "cases.view_case"),
 ):
@@ -152,7 +157,7 @@ admin.site.register_page(
     approvals_desk.requests,
     "case_approvals",
     title="Second looks",
-    icon="scale",
+    icon="eye",
     section="Work",
     permission="cases.approve_case",
     count=approvals_desk.waiting_count,
@@ -187,10 +192,27 @@ class CloseReasonAdmin(admin.ModelAdmin):
         return False
 
 
+class InQueues(FactAdmin):
+    """Rows of cases, for those who may read the case: members of its queue, and who audits; what is of no case, for all
+    who hold the right."""
+
+    of_case = "case"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Those of cases that this reader may see."""
+        rows = super().get_queryset(request)
+        if sees_everything(request.user):
+            return rows.exclude(**{f"{self.of_case}__in": concerning_kept(request.user)})
+        mine = Q(**{f"{self.of_case}__in": for_member(request.user).values("pk")})
+        return rows.filter(mine | Q(**{f"{self.of_case}__isnull": True}))
+
+
 @admin.register(Case)
-class CaseAdmin(FactAdmin):
+class CaseAdmin(InQueues, CustomerAdmin):
     """The plain rows; people work them on the desk."""
 
+    of_case = "pk"
+    customer = ""  # members' rules say it already
     list_display = [
         "number",
         "queue",
@@ -209,7 +231,7 @@ class CaseAdmin(FactAdmin):
 
 
 @admin.register(CaseEvent)
-class CaseEventAdmin(FactAdmin):
+class CaseEventAdmin(InQueues):
     """The history of all cases."""
 
     list_display = ["at", "case", "kind", "actor", "before", "after"]
@@ -219,7 +241,7 @@ class CaseEventAdmin(FactAdmin):
 
 
 @admin.register(Note)
-class NoteAdmin(FactAdmin):
+class NoteAdmin(InQueues):
     """What investigators wrote down."""
 
     list_display = ["at", "case", "author"]
@@ -228,7 +250,7 @@ class NoteAdmin(FactAdmin):
 
 
 @admin.register(Attachment)
-class AttachmentAdmin(FactAdmin):
+class AttachmentAdmin(InQueues):
     """The files of all cases, as rows; their bytes are on the case page."""
 
     list_display = ["at", "case", "name", "kind", "size", "author", "scanned", "removed_at"]
@@ -239,9 +261,14 @@ class AttachmentAdmin(FactAdmin):
 
 @admin.register(Sighting)
 class SightingAdmin(FactAdmin):
-    """Who looked at what."""
+    """Who looked at what; looks at reports of suspicious activity only for those who may know of them."""
 
     list_display = ["at", "actor", "act", "case", "entity_kind", "ip"]
     list_select_related = ["case", "actor"]
     list_filter = ["act"]
     search_fields = ["=case__id", "=actor__username"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """All looks that this reader may know of."""
+        rows = super().get_queryset(request)
+        return rows if filings.may_see(request.user) else rows.exclude(act="report_viewed")

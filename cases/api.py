@@ -18,7 +18,7 @@ from transactions.problems import Problem
 
 
 class CasePaymentShape(serializers.Serializer):
-    """One alerting payment of a case; `disposition` is set once the case is closed."""
+    """One alerting payment of a case; `disposition` is set once the case is closed, not while a second person looks."""
 
     id = serializers.IntegerField()
     external_id = serializers.CharField()
@@ -74,12 +74,13 @@ def _shown(case: Case) -> dict[str, Any]:
 
 
 def _payments(case: Case, client: ApiClient) -> list[dict[str, Any]]:
+    is_closed = case.status == Case.Status.CLOSED  # before that, what was set of single payments is a draft
     rows = case.case_alerts.filter(alert__transaction__client=client.pk).order_by("pk")
     return [
         {
             "id": row.pk,
             "external_id": row.alert.transaction.external_id,
-            "disposition": row.verdict or case.disposition or None,
+            "disposition": (row.verdict or case.disposition) if is_closed else None,
             "resolution": _resolution(row.alert),
         }
         for row in rows.select_related("alert__transaction__resolution")

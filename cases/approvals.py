@@ -12,16 +12,17 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from cases.history import NotAllowed, admit, free, is_excluded, locked, move, write
 from cases.leases import _lease_to, resting
 from cases.models import Approval, Case, CaseAlert, Queue
 from cases.notes import refuse_card_numbers
+from cases.querysets import concerning_kept
 from cases.verdicts import Verdict, alerts_of, check, finish, goes_against_a_block, take_in_hand
 from cases.workflow import SHORTEST_RATIONALE, CaseError, Disposition, Status
+from transactions import clock
 
 LIFETIME = timedelta(hours=72)
 MOST_AT_ONCE = 100
@@ -31,6 +32,7 @@ CAUSES = {
     "override": "It overrules a rule or list that blocks",
     "own": "It opens the maker's own close again",
     "bulk": "It closes many cases at once",
+    "wish": "Who closes it wants a second look",
 }
 Kind: Any = Approval.Kind
 Answer: Any = Approval.Answer
@@ -84,9 +86,16 @@ def ask_to_reopen(case: Case, note: str, *, by: Any) -> Approval:
 
 
 def _ask(kind: str, queue: Queue, request: dict[str, Any], causes: list[str], by: Any, case: Case | None) -> Approval:
-    ends = timezone.now() + LIFETIME
+    now = clock.now()
     return Approval.objects.create(
-        kind=kind, queue=queue, case=case, request=request, causes=causes, maker=by, expires_at=ends
+        kind=kind,
+        queue=queue,
+        case=case,
+        request=request,
+        causes=causes,
+        maker=by,
+        made_at=now,
+        expires_at=now + LIFETIME,
     )
 
 
@@ -246,7 +255,7 @@ def drop(asked: Approval, reason: str) -> None:
 
 def expire(limit: int = 200) -> int:
     """Close requests that nobody answered in time, each in its own commit; how many. Their cases are free again."""
-    over = Approval.objects.filter(answer="", expires_at__lte=timezone.now()).order_by("pk")
+    over = Approval.objects.filter(answer="", expires_at__lte=clock.now()).order_by("pk")
     ids = list(over.values_list("pk", flat=True)[:limit])
     return sum(_expire(each) for each in ids)
 
@@ -295,13 +304,13 @@ def _open(approval_id: int, by: Any) -> tuple[Approval, Case | None]:
 def _check_open(asked: Approval) -> None:
     if asked.answer:
         raise AlreadyAnswered(f"This request is {asked.get_answer_display().lower()} already.")
-    if asked.expires_at <= timezone.now():
+    if asked.expires_at <= clock.now():
         raise AlreadyAnswered("This request has expired.")
 
 
 def _answer(asked: Approval, answer: str, by: Any, reason: str) -> Approval:
     asked.answer, asked.checker, asked.reason = answer, by, reason.strip()
-    asked.answered_at = timezone.now()
+    asked.answered_at = clock.now()
     return asked
 
 
@@ -321,12 +330,19 @@ def _give_back(asked: Approval, case: Case | None, kind: str, by: Any, reason: s
 
 
 def visible(user: Any) -> QuerySet[Approval]:
-    """The requests of the person's queues, and their own."""
+    """The requests of the person's queues, but for cases that concern a customer they are kept from."""
     seen = Approval.objects.select_related("queue", "case__lane", "maker", "checker")
-    return seen.filter(queue__in=list(user.queues.values_list("pk", flat=True)))
+    seen = seen.filter(queue__in=list(user.queues.values_list("pk", flat=True)))
+    return seen.filter(Q(case__isnull=True) | ~Q(case__in=concerning_kept(user)))
+
+
+def asked_of(cases: Iterable[Case]) -> dict[int, Approval]:
+    """The open request of each of these cases that has one; one statement."""
+    found = Approval.objects.filter(case__in=[case.pk for case in cases], answer="").select_related("maker")
+    return {asked.case_id: asked for asked in found if asked.case_id}
 
 
 def pending(user: Any) -> QuerySet[Approval]:
     """What waits for this person's answer: of their queues, not their own, the one that expires first on top."""
-    waiting = visible(user).filter(answer="", expires_at__gt=timezone.now())
+    waiting = visible(user).filter(answer="", expires_at__gt=clock.now())
     return waiting.exclude(maker=user).order_by("expires_at", "pk")

@@ -15,6 +15,7 @@ from cases import approvals, factsheet
 from cases.close_form import FRAUD_WORDS
 from cases.history import NotAllowed
 from cases.models import Approval, Case, CloseReason
+from cases.querysets import without_kept
 from cases.verdicts import Verdict
 from cases.workflow import LABEL, RESOLUTION, CaseError, Disposition, Status
 from scoring.models import List
@@ -81,7 +82,7 @@ def one_request(request: HttpRequest, approval_id: int) -> HttpResponse:
         **_row(asked),
         "refusal": refusal,
         "diff": _diff(asked),
-        "cases": _cases(asked),
+        "cases": _cases(asked, request.user),
         "skipped": _skipped(asked),
         "exceptions": len(asked.request.get("exceptions", {})),
         "is_maker": is_maker,
@@ -164,10 +165,11 @@ def _lists(verdict: Verdict) -> list[tuple[str, str, str]]:
     return [("List", "–", f"{names.get(each.list_id, '?')} for {each.days} days") for each in verdict.listings]
 
 
-def _cases(asked: Any) -> list[Case]:
-    """The cases of a request about many."""
+def _cases(asked: Any, reader: Any) -> list[Case]:
+    """The cases of a request about many, as far as the reader may know of them."""
     ids = asked.request.get("cases", [])
-    return list(Case.objects.filter(pk__in=ids).select_related("lane").order_by("pk")[:SHOWN]) if ids else []
+    seen = without_kept(Case.objects.filter(pk__in=ids), reader)
+    return list(seen.select_related("lane").order_by("pk")[:SHOWN]) if ids else []
 
 
 def _skipped(asked: Any) -> list[tuple[str, str]]:

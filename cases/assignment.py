@@ -36,12 +36,14 @@ class Member:
     excluded: set[int] = field(default_factory=set)
 
     def may_have(self, case: Case) -> bool:
-        """False for a customer the person is kept from."""
-        return case.customer not in self.excluded
+        """False for a case of a customer the person is kept from; asks for its alerts only of who is kept from any."""
+        if not self.excluded or case.customer in self.excluded:
+            return not self.excluded
+        return not case.case_alerts.filter(alert__customer__in=self.excluded).exists()
 
 
 def choose(case: Case, members: list[Member], limit: int) -> Member | None:
-    """Who gets it: the one with most room, of equals the one named first; None if nobody has room. Pure."""
+    """Who gets it: the one with most room, of equals the one named first; None if nobody has room."""
     able = [member for member in members if member.load < limit and member.may_have(case)]
     return min(able, key=lambda member: member.load, default=None)
 

@@ -31,6 +31,7 @@ from cases.notes import refuse_card_numbers
 from cases.sniffing import RefusedFile, kind_of
 from cases.sniffing import refuse_card_numbers as refuse_cards_in_text
 from cases.workflow import SHORTEST_RATIONALE, CaseError
+from transactions import clock
 
 LARGEST = 25 << 20
 MOST_FILES = 20
@@ -220,6 +221,7 @@ def _record(case_id: int, name: str, kept: Stored, by: Any) -> Attachment:
         sha256=kept.sha256,
         stored=kept.stored,
         scanned=kept.scanned,
+        at=clock.now(),
         author=by,
     )
     write(case, "file_added", by=by, data=_told(attachment))

@@ -11,16 +11,15 @@ import csv
 import io
 import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from django.contrib.auth import get_user_model
 from django.db import connection
 
+from cases import cursors, filings
 from cases.models import Case
 from cases.querysets import sees_everything
 
@@ -29,7 +28,6 @@ MOST_EXPORTED = 100_000
 COLUMNS = (
     "number", "at", "kind", "actor", "role", "ip", "request", "before", "after", "note", "data",
 )  # fmt: skip
-_BEGINNING = (datetime.max.replace(tzinfo=UTC), "~", 2**62)
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ORIGIN = ("role", "ip", "request")
 
@@ -45,7 +43,7 @@ SELECT * FROM (
           s.ip, s.request_id
      FROM sighting s JOIN {users} u ON u.id = s.actor_id
     WHERE s.case_id = %(case)s AND (s.at, 'look', s.id) < (%(at)s, %(source)s, %(id)s)
-      AND (%(all)s OR s.actor_id = %(me)s)
+      AND (%(all)s OR s.actor_id = %(me)s) AND (%(reports)s OR s.act <> 'report_viewed')
     ORDER BY s.at DESC, s.id DESC LIMIT %(limit)s)) AS line
  ORDER BY at DESC, source DESC, id DESC LIMIT %(limit)s"""
 
@@ -74,6 +72,11 @@ class Line:
         return f"{'E' if self.source == 'event' else 'L'}-{self.id}"
 
     @property
+    def place(self) -> cursors.Place:
+        """Where the line stands in the whole list."""
+        return self.at, self.source, self.id
+
+    @property
     def who(self) -> str:
         """The person's name; a line without one was written by the desk itself."""
         return self.name or self.username or "the system"
@@ -95,13 +98,18 @@ def history(case: Case, reader: Any, *, before: str = "", limit: int = PAGE) -> 
     Everybody who may read the case sees what was done to it. Who looked is told to those who lead and those who audit;
     others see their own looks.
     """
-    at, source, number = _place(before)
+    at, source, number = cursors.place_of(before)
     values = {"case": case.pk, "at": at, "source": source, "id": number, "limit": limit + 1}
     statement = _LINES.replace("{users}", get_user_model()._meta.db_table)
     with connection.cursor() as cursor:
-        cursor.execute(statement, values | {"all": sees_all_looks(reader), "me": reader.pk})
+        cursor.execute(statement, values | _looks_of(reader))
         lines = [_line(row) for row in cursor.fetchall()]
-    return lines[:limit], _cursor(lines[limit - 1]) if len(lines) > limit else ""
+    return lines[:limit], cursors.text_of(lines[limit - 1].place) if len(lines) > limit else ""
+
+
+def _looks_of(reader: Any) -> dict[str, Any]:
+    """Whose looks, and whether looks at reports of suspicious activity, which would tell that there is one."""
+    return {"all": sees_all_looks(reader), "me": reader.pk, "reports": filings.may_see(reader)}
 
 
 def sees_all_looks(reader: Any) -> bool:
@@ -184,16 +192,3 @@ def _spoken(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value[:8])) + (f" and {len(value) - 8} more" if len(value) > 8 else "")
     return str(value)
-
-
-def _place(cursor: str) -> tuple[datetime, str, int]:
-    if not cursor:
-        return _BEGINNING
-    try:
-        return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[datetime, str, int])
-    except (ValueError, msgspec.DecodeError):
-        return _BEGINNING
-
-
-def _cursor(line: Line) -> str:
-    return urlsafe_b64encode(msgspec.json.encode((line.at, line.source, line.id))).decode().rstrip("=")

@@ -18,7 +18,7 @@ from django.utils import timezone
 from alerts import charts, online
 from cases import absence
 from cases.models import Case, Queue
-from cases.querysets import by_urgency, open_ones
+from cases.querysets import by_urgency, open_ones, without_kept
 from cases.workflow import Status
 
 HOURS = 24  # of inflow, outflow and kept due times
@@ -218,9 +218,12 @@ def _colleague(user: Any, is_online: bool, away_until: datetime | None, counts: 
     return Colleague(user, is_online, away_until, in_hand, given, late, counts.get("next_due"))
 
 
-def cell(queue: Queue | None, age: int | None, queues: Sequence[Queue], holder: int | None = None) -> QuerySet[Case]:
-    """The open cases of a cell of the board (a queue, an age, a person, or any of them), most urgent first."""
-    cases = open_ones(Case.objects.filter(queue__in=[queue] if queue else list(queues)))
+def cell(
+    queue: Queue | None, age: int | None, queues: Sequence[Queue], holder: int | None = None, *, reader: Any
+) -> QuerySet[Case]:
+    """The open cases of a cell of the board (a queue, an age, a person, or any of them), most urgent first; none of
+    customers the reader is kept from."""
+    cases = without_kept(open_ones(Case.objects.filter(queue__in=[queue] if queue else list(queues))), reader)
     if age is not None:
         cases = cases.filter(_aged(age, timezone.now()))
     if holder is not None:

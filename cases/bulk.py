@@ -66,7 +66,7 @@ ACTS: dict[str, Act] = {
         Act("move", "Move to another queue", "moved", right="lead_queue"),
         Act("tag", "Tag", "tagged"),
         Act("snooze", "Snooze", "snoozed"),
-        Act("legitimate", "Close as legitimate", "sent for approval", right="bulk_close", most=MOST_CLOSED),
+        Act("legitimate", "Close as legitimate", "closed", right="bulk_close", most=MOST_CLOSED),
         Act("reopen", "Open again", "opened again", right="close_case", most=MOST_CLOSED, reopens=True),
     )
 }
@@ -91,6 +91,7 @@ class Plan:
     more: bool = False  # there were more than can be taken at once
     token: str = field(default_factory=lambda: token_urlsafe(16))
     done: list[int] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)  # of a second person; nothing has changed in these yet
     skipped: list[tuple[int, str]] = field(default_factory=list)
     words: str = ""
     finished: bool = False
@@ -98,6 +99,13 @@ class Plan:
     @property
     def what(self) -> Act:
         return ACTS[self.act]
+
+    @property
+    def counts(self) -> str:
+        """How many went which way: "3 opened again, 1 sent for approval, 2 skipped"."""
+        parts = [f"{len(self.done):,} {self.what.done}"] if self.done or not self.asked else []
+        parts += [f"{len(self.asked):,} sent for approval"] if self.asked else []
+        return ", ".join([*parts, *([f"{len(self.skipped):,} skipped"] if self.skipped else [])])
 
     def keep(self) -> Plan:
         """Keep it for the hour in which it can be carried out and looked at."""
@@ -253,39 +261,47 @@ def check(act: Act, order: Order, by: Any) -> None:
 def _each(plan: Plan, order: Order, by: Any) -> None:
     for case_id in plan.ids:
         try:
-            DOES[plan.act](case_id, order, by)
+            is_done = DOES[plan.act](case_id, order, by)
         except CaseError as refusal:
             plan.skipped.append((case_id, str(refusal)))
         else:
-            plan.done.append(case_id)
+            (plan.done if is_done else plan.asked).append(case_id)
 
 
-def _assign(case_id: int, order: Order, by: Any) -> None:
+def _assign(case_id: int, order: Order, by: Any) -> bool:
     handover.assign(case_id, order.to, by=by, note=order.reason)
+    return True
 
 
-def _move(case_id: int, order: Order, by: Any) -> None:
+def _move(case_id: int, order: Order, by: Any) -> bool:
     assert order.queue is not None  # checked before the first case
     handover.move_to_queue(case_id, order.queue, by=by, note=order.reason)
+    return True
 
 
-def _tag(case_id: int, order: Order, by: Any) -> None:
+def _tag(case_id: int, order: Order, by: Any) -> bool:
     tags.change_tags(case_id, by=by, add=order.add, remove=order.remove)
+    return True
 
 
-def _snooze(case_id: int, order: Order, by: Any) -> None:
+def _snooze(case_id: int, order: Order, by: Any) -> bool:
     assert order.until is not None  # checked before the first case
     services.snooze(case_id, order.until, by=by, note=order.reason)
+    return True
 
 
-def _reopen(case_id: int, order: Order, by: Any) -> None:
-    """Open it again and give it back to its queue: nobody takes a hundred cases in hand."""
+def _reopen(case_id: int, order: Order, by: Any) -> bool:
+    """Open it again and give it back to its queue: nobody takes a hundred cases in hand. False: it was one's own close,
+    so a second person is asked and the case is still closed."""
     case = services.reopen_case(case_id, by=by, note=order.reason)
-    if case.status == Status.IN_REVIEW and case.assignee_id == by.pk:
-        services.release(case_id, by)
+    if case.status == Status.CLOSED:
+        return False
+    services.release(case_id, by)
+    return True
 
 
-DOES: dict[str, Callable[[int, Order, Any], Any]] = {
+# Each does its act on one case; True if it is done, False if a second person has to agree first.
+DOES: dict[str, Callable[[int, Order, Any], bool]] = {
     "assign": _assign,
     "move": _move,
     "tag": _tag,
@@ -303,9 +319,9 @@ def _ask(plan: Plan, order: Order, by: Any) -> None:
         close_reason=order.close_reason,
         rationale=order.reason.strip(),
     )
-    plan.done = [case_id for each in asked for case_id in each.request["cases"]]
+    plan.asked = [case_id for each in asked for case_id in each.request["cases"]]
     causes = {int(case_id): cause for each in asked for case_id, cause in each.request.get("skipped", {}).items()}
-    plan.skipped = [(case_id, causes.get(case_id, "gone")) for case_id in plan.ids if case_id not in set(plan.done)]
+    plan.skipped = [(case_id, causes.get(case_id, "gone")) for case_id in plan.ids if case_id not in set(plan.asked)]
 
 
 DO_ALL: dict[str, Callable[[Plan, Order, Any], None]] = {"legitimate": _ask}

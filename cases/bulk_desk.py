@@ -7,17 +7,18 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
-from cases import bulk, handover, listing
+from cases import bulk, handover, listing, pieces
 from cases.bulk import SPANS, Forecast, NoSuchPlan, Order, Plan, RefusedBulk
 from cases.closing import IncompleteClose
+from cases.cursors import number
 from cases.listing import Address
 from cases.models import Case, Queue
 from cases.querysets import by_urgency
-from cases.queue_desk import case_ids, is_piece
+from cases.queue_desk import case_ids
 from cases.tags import tags_in
 from cases.workflow import CaseError
 
@@ -70,10 +71,8 @@ def run(request: HttpRequest, token: str) -> HttpResponse:
 
 def _refused(request: HttpRequest, refusal: CaseError, status: int = 409) -> HttpResponse:
     context = {"refusal": refusal, "unfinished": status == 202}
-    if is_piece(request):
-        return render(request, "cases/queue/refused.html", context, status=status)
     title = "Not done yet" if status == 202 else "Not possible"
-    return admin.site.render(request, "cases/queue/bulk.html", context, title=title, status=status)
+    return pieces.of_queue(request, "cases/queue/refused.html", context, title, status=status)
 
 
 def _confirmation(
@@ -89,9 +88,7 @@ def _confirmation(
         "form": request.POST,
         **_choices(request, plan),
     }
-    if is_piece(request):
-        return render(request, "cases/queue/confirm.html", context, status=status)
-    return admin.site.render(request, "cases/queue/bulk.html", context, title=context["title"], status=status)
+    return pieces.of_queue(request, "cases/queue/confirm.html", context, context["title"], status=status)
 
 
 def _title(plan: Plan, told: Forecast) -> str:
@@ -134,9 +131,7 @@ def _order(request: HttpRequest, plan: Plan) -> Order:
 
 
 def _person(request: HttpRequest, pk: str) -> Any:
-    if not (pk.isascii() and pk.isdigit() and len(pk) < 10):
-        return None
-    return get_user_model().objects.filter(pk=int(pk), is_active=True).first()
+    return get_user_model().objects.filter(pk=number(pk), is_active=True).first()
 
 
 def _result(request: HttpRequest, token: str) -> HttpResponse:
@@ -151,13 +146,12 @@ def _result(request: HttpRequest, token: str) -> HttpResponse:
     causes: dict[str, list[int]] = {}
     for case_id, cause in plan.skipped:
         causes.setdefault(cause, []).append(case_id)
-    done = Case.objects.filter(pk__in=plan.done).select_related("lane")
+    meant = Case.objects.filter(pk__in=[*plan.done, *plan.asked]).select_related("lane")
     context = {
         "plan": plan,
         "act": plan.what,
-        "amount": bulk.amount_of(done),
+        "amount": bulk.amount_of(meant),
         "causes": sorted(causes.items(), key=lambda item: (-len(item[1]), item[0])),
         "back": plan.back,
     }
-    title = f"{len(plan.done):,} {plan.what.done}" + (f", {len(plan.skipped):,} skipped" if plan.skipped else "")
-    return admin.site.render(request, "cases/queue/result.html", context, title=title)
+    return admin.site.render(request, "cases/queue/result.html", context, title=plan.counts)

@@ -5,6 +5,7 @@ The parts of other modules give their share of the page's context: `close_form`,
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -12,25 +13,38 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.core.cache import cache
 from django.db.models import OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from redis.exceptions import RedisError
 
 from alerts.models import Alert
-from cases import dossier, entity_desk, factsheet, late_labels, places, presence, record_desk, services, sightings
+from cases import (
+    dossier,
+    entity_desk,
+    factsheet,
+    late_labels,
+    pieces,
+    places,
+    presence,
+    record_desk,
+    services,
+    sightings,
+)
 from cases.attachments import file_counts
 from cases.changes import compared, for_page, since
 from cases.close_form import check_groups, close_form
+from cases.cursors import number
 from cases.evaluated import definition, evaluated, rule_version
 from cases.history import StaleCase
 from cases.models import Case, CaseAlert, Queue
-from cases.querysets import sees_everything
+from cases.querysets import kept_from, sees_everything, without_kept
 from cases.rights import rights
 from cases.routing import subject_of
 from cases.timeline import SHOWS, timeline
 from cases.workflow import CaseError, Status
 
+LOOKS_AGAIN = timedelta(minutes=1)  # for so long after an alert its page looks by itself for the case
 SUBJECTS = ("merchant", "device")  # what an incident may be about, as the document names them
 
 
@@ -41,7 +55,10 @@ def by_alert(request: HttpRequest, alert_id: int) -> HttpResponse:
     if case_id:
         return redirect("admin:case", case_id)
     alert = get_object_or_404(Alert, pk=alert_id)
-    return admin.site.render(request, "cases/opening.html", {"alert": alert}, title="The case is being opened")
+    if alert.customer in kept_from(request.user):
+        raise Http404
+    context = {"alert": alert, "is_new": timezone.now() - alert.raised_at < LOOKS_AGAIN}
+    return admin.site.render(request, "cases/opening.html", context, title="The case is being opened")
 
 
 @require_GET
@@ -55,7 +72,8 @@ def readable(request: HttpRequest, case_id: int) -> Case:
     mine = Queue.members.through.objects.filter(user=request.user.pk).values("queue_id")
     cases = Case.objects.select_related("queue__escalates_to", "assignee", "lane", "close_reason", "closed_by")
     files = file_counts(OuterRef("pk"))
-    found = cases.annotate(my_queues=ArraySubquery(mine), file_count=files).filter(pk=case_id).first()
+    told = cases.annotate(my_queues=ArraySubquery(mine), file_count=files)
+    found = without_kept(told.filter(pk=case_id), request.user).first()
     if found is None:
         raise Http404
     found.is_member = found.queue_id in found.my_queues
@@ -132,8 +150,7 @@ def _why(
 
 def _named(request: HttpRequest) -> int | None:
     """The alert that the address names."""
-    named = request.GET.get("alert", "")
-    return int(named) if named.isascii() and named.isdigit() and len(named) < 19 else None
+    return number(request.GET.get("alert")) or None
 
 
 def _tell_sighting(request: HttpRequest, case: Case) -> None:
@@ -153,17 +170,21 @@ def case_timeline(request: HttpRequest, case_id: int) -> HttpResponse:
     show = request.GET.get("show", "")
     entries, older = timeline(found, queues=found.my_queues, show=show, before=request.GET.get("before", ""))
     context = {"case": found, "entries": entries, "older": older, "show": show}
-    return _piece(request, found, "cases/timeline.html", "cases/older.html", context, "earlier")
+    return pieces.of_case(
+        request, found, "cases/timeline.html", context, "earlier", whole="cases/case/timeline_list.html"
+    )
 
 
 @require_GET
 def case_alerts(request: HttpRequest, case_id: int) -> HttpResponse:
     """Older alerts of a case that has many, as rows of the page's table."""
-    found, before = readable(request, case_id), request.GET.get("before", "")
-    alerts = dossier.flagged(found, int(before) if before.isdigit() and len(before) < 19 else 0)
+    found = readable(request, case_id)
+    alerts = dossier.flagged(found, number(request.GET.get("before")))
     more = alerts[-1].alert.seq if len(alerts) == dossier.MOST_ALERTS else 0
     context = {"case": found, "alerts": alerts, "more_alerts": more, "is_closed": found.status == Status.CLOSED}
-    return _piece(request, found, "cases/case/alert_rows.html", "cases/case/alerts.html", context, "alerts")
+    return pieces.of_case(
+        request, found, "cases/case/alert_rows.html", context, "alerts", whole="cases/case/alert_table.html"
+    )
 
 
 @require_GET
@@ -174,16 +195,7 @@ def case_rules(request: HttpRequest, case_id: int) -> HttpResponse:
     if chosen is None:
         raise Http404
     context = {"case": found, "chosen": chosen, "found": evaluated(chosen.alert)}
-    return _piece(request, found, "cases/case/evaluated.html", "cases/case/all_rules.html", context, "all rules")
-
-
-def _piece(
-    request: HttpRequest, case: Case, piece: str, whole: str, context: dict[str, Any], title: str
-) -> HttpResponse:
-    """What the page's script fetches as a piece; without scripts the same is a page."""
-    if request.headers.get("X-Requested-With") == "desk":
-        return render(request, piece, context)
-    return admin.site.render(request, whole, context, title=f"{case.number}, {title}")
+    return pieces.of_case(request, found, "cases/case/evaluated.html", context, "all rules")
 
 
 @require_GET
@@ -215,8 +227,7 @@ def case_presence(request: HttpRequest, case_id: int) -> HttpResponse:
     if request.POST.get("leave"):
         presence.leave(case_id, request.user)
         return JsonResponse({})
-    seen = request.POST.get("version", "")
-    version = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else found.version
+    version = number(request.POST.get("version")) or found.version
     changed = since(found, version) if version < found.version else []
     return JsonResponse(
         {

@@ -14,6 +14,7 @@ from alerts.desk import remembered
 from cases.history import admit, check_holder, locked, write
 from cases.models import Case, CaseCheck, CheckItem
 from cases.workflow import CaseError
+from transactions import clock
 
 KEPT = 60  # seconds that the items, which people change rarely, are remembered
 
@@ -71,7 +72,7 @@ def tick(case_id: int, item_id: int, *, done: bool, by: Any) -> Case:
     if done == (there is not None):
         return case
     if there is None:
-        CaseCheck.objects.create(case=case, item=item, done_by=by)
+        CaseCheck.objects.create(case=case, item=item, done_by=by, done_at=clock.now())
     else:
         there.delete()
     write(case, "checked" if done else "unchecked", by=by, note=item.text, data={"item": item.pk})

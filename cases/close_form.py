@@ -14,7 +14,7 @@ from cases import checklists, dossier, factsheet, verdicts, world
 from cases.closing import IncompleteClose, reasons_to_close
 from cases.models import Case
 from cases.notes import RefusedText
-from cases.workflow import CaseError, Disposition
+from cases.workflow import GENUINE, CaseError, Disposition
 from transactions.codes import FRAUD_TYPE
 
 FRAUD_WORDS = {"lost_stolen": "Lost or stolen", "synthetic_id": "Synthetic identity"}
@@ -61,7 +61,8 @@ def close_form(
         "usual_days": USUAL_DAYS,
         "effects": dossier.consequences(alerts, disposition, exceptions, others)
         + _listed(lists)
-        + _second_person(case, alerts, disposition, exceptions),
+        + _second_person(case, alerts, disposition, exceptions, wished="second" in given),
+        "second": "second" in given,
         "script": dossier.for_script(alerts, others) | _for_script(case, alerts, checks),
     }
 
@@ -133,16 +134,16 @@ def _listed(lists: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _second_person(
-    case: Case, alerts: Sequence[dossier.Flagged], disposition: str, exceptions: dict[int, str]
+    case: Case, alerts: Sequence[dossier.Flagged], disposition: str, exceptions: dict[int, str], *, wished: bool
 ) -> list[dict[str, str]]:
     """That a second person has to agree first, as far as the page can tell; the service decides."""
     said = [exceptions.get(each.alert.pk) or disposition for each in alerts]
     overrules = any(
-        verdict in verdicts.GENUINE and verdicts.was_blocked(each.alert)
-        for each, verdict in zip(alerts, said, strict=True)
+        verdict in GENUINE and verdicts.was_blocked(each.alert) for each, verdict in zip(alerts, said, strict=True)
     )
     why = [*(["the amount reaches the queue's limit"] if _is_much(case) else [])]
     why += ["it overrules a rule or list that blocks"] if overrules else []
+    why += ["you ask for one"] if wished else []
     return [{"icon": "shield-check", "text": f"Waits for a second person: {' and '.join(why)}."}] if why else []
 
 
@@ -158,4 +159,4 @@ def _for_script(case: Case, alerts: Sequence[dossier.Flagged], checks: Sequence[
         for step in checks
         if step.item.is_required and step.is_open
     ]
-    return {"much": _is_much(case), "blocked": blocked, "genuine": sorted(verdicts.GENUINE), "steps": steps}
+    return {"much": _is_much(case), "blocked": blocked, "genuine": sorted(GENUINE), "steps": steps}

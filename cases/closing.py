@@ -54,13 +54,15 @@ def close_case(
     rationale: str = "",
     verdicts: Mapping[int, str] | None = None,
     listings: Iterable[Listing] = (),
+    second: bool = False,
     version: int | None = None,
 ) -> Case:
     """Close a case, label its alerting payments and end their holds, all in one commit; or ask for a second person.
 
-    `verdicts` sets single payments otherwise than the case: {alert id: disposition}, "" for as the case. `version` is
-    what the person's page showed. The case that comes back is closed, or awaits approval. Closing again in the same
-    words changes nothing. Raises IncompleteClose, StaleCase, NotYours, LeaseLapsed, NotAllowed, NoSuchCase.
+    `verdicts` sets single payments otherwise than the case: {alert id: disposition}, "" for as the case. `second`: the
+    person wants a second one to look, whatever the rules say. `version` is what their page showed. The case that comes
+    back is closed, or awaits approval. Closing again in the same words changes nothing. Raises IncompleteClose,
+    StaleCase, NotYours, LeaseLapsed, NotAllowed, NoSuchCase.
     """
     said = Verdict(disposition, fraud_type, close_reason, rationale.strip(), verdicts or {}, tuple(listings))
     with atomic():
@@ -73,7 +75,7 @@ def close_case(
         alerts = alerts_of(case)
         verdict = said.over(alerts)
         check(verdict, alerts)
-        causes = approvals.needs(case, verdict, alerts)
+        causes = approvals.needs(case, verdict, alerts) + (["wish"] if second else [])
         if causes:
             approvals.ask_to_close(case, verdict, alerts, causes, by=by)
         else:

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from cases.models import Case, CaseEvent
-from cases.querysets import by_urgency
+from cases.querysets import by_urgency, without_kept
 from cases.workflow import Status
 
 SHIFT = timedelta(hours=8)
@@ -41,14 +41,14 @@ LEAVES = frozenset(
 def own_open(user: Any) -> QuerySet[Case]:
     """The person's cases, in hand or given to them, most urgent first."""
     mine = Case.objects.filter(assignee=user).exclude(status__in=[Status.CLOSED, Status.WAITING])
-    return by_urgency(mine.select_related("queue", "lane"))
+    return by_urgency(without_kept(mine, user).select_related("queue", "lane"))
 
 
 def waiting_for(user: Any) -> QuerySet[Case]:
     """The sleeping cases that the person put to sleep, first to wake first."""
     slept = CaseEvent.objects.filter(case=OuterRef("pk"), kind__in=("waiting", "snoozed"), actor=user)
     sleeping = Case.objects.filter(Q(assignee=user) | Exists(slept), status=Status.WAITING)
-    return sleeping.select_related("queue", "lane").order_by("wake_at", "pk")
+    return without_kept(sleeping, user).select_related("queue", "lane").order_by("wake_at", "pk")
 
 
 @dataclass(frozen=True)

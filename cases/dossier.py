@@ -127,10 +127,15 @@ def money_word(outcome: str) -> str:
     return {"review": "held", "decline": "declined", "challenge": "challenged"}.get(outcome, "sent")
 
 
+RELATED = ("decision__release__model", "decision__release__policy", "transaction__resolution")
+# Vectors and model cards are tens of kilobytes a row, and no line of a page shows them.
+UNSHOWN = ("decision__features", "decision__release__model__card", "decision__release__model__metrics")
+
+
 def rows_of(case: Case) -> QuerySet[CaseAlert]:
     """The case's alerts with what a line says of each, the newest first."""
-    related = ("decision__release__model", "decision__release__policy", "transaction__resolution")
-    return case.case_alerts.select_related(*(f"alert__{name}" for name in related)).order_by("-alert__seq", "-pk")
+    rows = case.case_alerts.select_related(*(f"alert__{name}" for name in RELATED))
+    return rows.defer(*(f"alert__{name}" for name in UNSHOWN)).order_by("-alert__seq", "-pk")
 
 
 def flagged(case: Case, before: int = 0) -> list[Flagged]:

@@ -7,26 +7,27 @@ that half the bank uses is told from its newest payments, and the page says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-import msgspec
 from django.db import connection
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 
-from cases.factsheet import masked, network, short, spoken
+from cases.factsheet import decoded, network, short, spoken
 from cases.models import Case, CaseCard
-from cases.querysets import queues_of, sees_everything
+from cases.querysets import kept_from, queues_of, sees_everything, without_kept
 from cases.workflow import Status
 from scoring.entries import standing
 from scoring.models import EntityLink, List, ListEntry
 from transactions.codes import ENTITY, OUTCOME, VERDICT, entity_key
 from transactions.columns import address_of
 from transactions.conditions import canonical_ip
+from transactions.masks import masked
 from transactions.models import Lane, Transaction, TransactionDetail
 
 NEWEST = 5000  # payments that are looked through
@@ -95,6 +96,10 @@ class Entity(NamedTuple):
     @property
     def icon(self) -> str:
         return ICONS[self.kind]
+
+    def url(self, page: str = "entity") -> str:
+        """The address of its page, or of a part of that."""
+        return f"{reverse(f'admin:{page}', args=[self.kind, str(self.key)])}?lane={self.lane}"
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ SELECT count(*), count(DISTINCT customer), min(occurred_at), max(occurred_at), c
        (SELECT count(*) FROM verdicts WHERE verdict = {fraud}),
        (SELECT count(*) FROM verdicts WHERE verdict = {genuine}),
        (SELECT coalesce(jsonb_agg(r), '[]') FROM (
-          SELECT t.id, t.occurred_at, t.amount, t.currency, t.type, t.channel, a.case_id,
+          SELECT t.id, t.customer, t.occurred_at, t.amount, t.currency, t.type, t.channel, a.case_id,
                  (SELECT d.outcome FROM decision d WHERE d.id = t.id * 64 + 1) AS outcome,
                  (SELECT d.score FROM decision d WHERE d.id = t.id * 64 + 1) AS score
             FROM theirs t LEFT JOIN case_alert a ON a.alert_id = t.id
@@ -248,14 +253,10 @@ def known(entity: Entity) -> Known:
         fraud=fraud,
         legitimate=genuine,
         windows=[Window(name, *map(int, each)) for (name, _), each in zip(WINDOWS, sums, strict=True)],
-        recent=_read(recent),
-        cases=_read(cases),
+        recent=decoded(recent),
+        cases=decoded(cases),
         newest_payment=newest,
     )
-
-
-def _read(value: Any) -> Any:
-    return msgspec.json.decode(value) if isinstance(value, str) else value
 
 
 def _first_seen(cursor: Any, entity: Entity, first: datetime | None) -> tuple[datetime | None, int]:
@@ -370,17 +371,31 @@ class Told:
 def cases_of(entity: Entity, ids: Iterable[int], user: Any) -> list[Told]:
     """The entity's cases, open ones first, then the newest; a customer's by its index, others by their payments."""
     about = Q(customer=entity.key, lane=entity.lane) if entity.kind == "customer" else Q(pk__in=list(ids))
-    rows = list(
-        Case.objects.filter(about).select_related("queue", "closed_by", "assignee").order_by("-id")[:MOST_CASES]
-    )
+    seen = without_kept(Case.objects.filter(about), user).select_related("queue", "closed_by", "assignee")
+    rows = list(seen.order_by("-id")[:MOST_CASES])
     mine = None if sees_everything(user) else set(queues_of(user).values_list("pk", flat=True))
     rows.sort(key=lambda case: (case.status == Status.CLOSED, -case.pk))
     return [Told(case, mine is None or case.queue_id in mine) for case in rows]
 
 
+OWNED = ("account", "card")  # who sees one of these sees its customer
+
+
+def hidden(user: Any, lane: int) -> set[tuple[str, int]]:
+    """What the person must not see in a lane: the customers they are kept from, with their accounts and cards.
+
+    One statement for nearly everybody, who is kept from nobody.
+    """
+    customers = kept_from(user)
+    if not customers:
+        return set()
+    links = EntityLink.objects.filter(lane=lane, left_kind="customer", left_key__in=customers, right_kind__in=OWNED)
+    return {("customer", key) for key in customers} | set(links.values_list("right_kind", "right_key"))
+
+
 def is_kept_from(user: Any, entity: Entity) -> bool:
-    """Whether the person must not see this customer: a relative, an own account."""
-    return entity.kind == "customer" and user.exclusions.filter(customer=entity.key).exists()
+    """Whether the person must not see this entity: a relative or an own account, or one of their cards."""
+    return entity.kind in ("customer", *OWNED) and entity.pair in hidden(user, entity.lane)
 
 
 # --- what stands on lists ---------------------------------------------------------------------------------------------
@@ -496,12 +511,17 @@ def _at_merchant(cursor: Any, lane: int, key: int, each: int) -> tuple[list[Neig
     return rows[:each], len(rows)
 
 
-def linked(entity: Entity, *, each: int = MOST_LINKED) -> tuple[dict[str, list[Neighbour]], int]:
-    """The entity's neighbours by kind, the newest first, and how many there are in all."""
+def linked(
+    entity: Entity, *, each: int = MOST_LINKED, without: Collection[tuple[str, int]] = ()
+) -> tuple[dict[str, list[Neighbour]], int]:
+    """The entity's neighbours by kind, the newest first, and how many there are in all; none of `without`."""
     rows, total = neighbours(entity.lane, [entity.pair], each=each)[entity.pair]
     by_kind: dict[str, list[Neighbour]] = {}
     for row in rows:
-        by_kind.setdefault(row.kind, []).append(row)
+        if row.pair in without:
+            total -= 1
+        else:
+            by_kind.setdefault(row.kind, []).append(row)
     return {kind: by_kind[kind] for kind in KINDS if kind in by_kind}, total
 
 

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -19,13 +18,15 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import entities, graph, notes, sightings
+from cases.cursors import number
 from cases.entities import KINDS, MASKED, NAMES, Entity, Name
-from cases.factsheet import masked
 from cases.history import NotAllowed
 from cases.models import Case
+from cases.pieces import is_piece
 from cases.querysets import for_member
 from cases.workflow import CaseError, Status
 from transactions.codes import CHANNEL, CURRENCY, OUTCOME, TYPE
+from transactions.masks import masked
 from transactions.models import Lane
 
 LONGEST_KEY = 20  # characters of a signed 64-bit integer
@@ -52,7 +53,7 @@ def case_graph(request: HttpRequest, case_id: int) -> HttpResponse:
 
 
 def _graph(request: HttpRequest, drawn: graph.Graph, title: str, back: str) -> HttpResponse:
-    if request.headers.get("X-Requested-With") == "desk":
+    if is_piece(request):
         return JsonResponse(graph.as_data(drawn))
     return admin.site.render(request, "cases/entity_links.html", {"graph": drawn, "back": back}, title=title)
 
@@ -67,7 +68,7 @@ def entity(request: HttpRequest, kind: str, key: str) -> HttpResponse:
     case = _case_of(request)
     sightings.saw(request, "entity_viewed", entity=found.pair, case=case)
     context = _context(request, found, case)
-    if request.headers.get("X-Requested-With") == "desk":
+    if is_piece(request):
         return render(request, "cases/entity_panel.html", context)
     return admin.site.render(request, "cases/entity.html", context, title=f"{found.title} {context['value']}")
 
@@ -77,7 +78,7 @@ def entity_links(request: HttpRequest, kind: str, key: str) -> HttpResponse:
     """Whom an entity was seen with: what a click on a node adds."""
     found = _entity(request, kind, key)
     sightings.saw(request, "entity_viewed", entity=found.pair, case=_case_of(request), part="links")
-    return _graph(request, graph.around(found, request.user), f"Links of a {found.title.lower()}", _address(found))
+    return _graph(request, graph.around(found, request.user), f"Links of a {found.title.lower()}", found.url())
 
 
 @require_POST
@@ -86,7 +87,7 @@ def entity_unmask(request: HttpRequest, kind: str, key: str) -> HttpResponse:
     found = _entity(request, kind, key)
     back = request.POST.get("back", "")
     if not url_has_allowed_host_and_scheme(back, allowed_hosts=None) or not back.startswith("/desk/"):
-        back = _address(found)
+        back = found.url()
     try:
         sightings.unmask(request, found.pair, request.POST.get("reason", ""), _case_of(request))
     except sightings.RefusedReason as error:
@@ -106,43 +107,37 @@ def entity_note(request: HttpRequest, kind: str, key: str) -> HttpResponse:
         context = _context(request, found, None) | {"note_refusal": error, "note_text": kept}
         status = 403 if isinstance(error, NotAllowed) else 422
         return admin.site.render(request, "cases/entity.html", context, title=found.title, status=status)
-    return redirect(f"{_address(found)}#notes")
+    return redirect(f"{found.url()}#notes")
 
 
 def _entity(request: HttpRequest, kind: str, key: str) -> Entity:
-    """The entity that the address names, in a lane this person may see. Raises Http404, PermissionDenied."""
+    """The entity that the address names, in a lane this person may see; of whom they are kept from there is none."""
     if kind not in KINDS or len(key) > LONGEST_KEY or not key.removeprefix("-").isdecimal() or not key.isascii():
         raise Http404
-    number = int(key)
-    if not number or not -HALF <= number < HALF:
+    its_key = int(key)
+    if not its_key or not -HALF <= its_key < HALF:
         raise Http404
     lanes = entities.lanes_of(request.user)
     wanted = request.GET.get("lane") or request.POST.get("lane", "")
     if wanted:
         lanes = [lane for lane in lanes if str(lane) == wanted]
-    found = next((each for lane in lanes if entities.exists(each := Entity(kind, number, lane))), None)
+    found = next((each for lane in lanes if entities.exists(each := Entity(kind, its_key, lane))), None)
     if found is None:
         raise Http404
     if entities.is_kept_from(request.user, found):
-        raise PermissionDenied
+        raise Http404
     return found
 
 
 def _case_of(request: HttpRequest) -> Case | None:
     """The case from which the person looks, if they may read it."""
-    named = request.GET.get("case") or request.POST.get("case", "")
-    if not (named.isascii() and named.isdecimal() and len(named) < 19):
-        return None
-    return for_member(request.user).filter(pk=int(named)).first()
-
-
-def _address(found: Entity) -> str:
-    return f"{reverse('admin:entity', args=[found.kind, str(found.key)])}?lane={found.lane}"
+    named = number(request.GET.get("case") or request.POST.get("case"))
+    return for_member(request.user).filter(pk=named).first() if named else None
 
 
 def _context(request: HttpRequest, found: Entity, case: Case | None) -> dict[str, Any]:
-    known = entities.known(found)
-    by_kind, total = entities.linked(found)
+    known, hidden = entities.known(found), entities.hidden(request.user, found.lane)
+    by_kind, total = entities.linked(found, without=hidden)
     linked = [row for rows in by_kind.values() for row in rows]
     seen_in = {row.pair: row.payment for row in linked}
     seen_in[found.pair] = known.newest_payment or next((row.payment for row in linked), 0)
@@ -159,7 +154,7 @@ def _context(request: HttpRequest, found: Entity, case: Case | None) -> dict[str
         "name": name,
         "known": known,
         "windows": known.windows,
-        "recent": [_payment(row) for row in known.recent],
+        "recent": [_payment(row) for row in known.recent if ("customer", row["customer"]) not in hidden],
         "open_cases": [each for each in cases if each.case.status != Status.CLOSED],
         "earlier": [each for each in cases if each.case.status == Status.CLOSED],
         "readable_cases": {each.case.pk for each in cases if each.may_read},
@@ -221,7 +216,7 @@ def _outcomes(cases: Iterable[entities.Told]) -> list[tuple[str, int]]:
 def search(request: HttpRequest) -> HttpResponse:
     """One box: a customer, card token or its last four digits, account, device, merchant, payee or IP address."""
     text = request.GET.get("q", "").strip()
-    found = entities.find(text, entities.lanes_of(request.user)) if text else []
+    found = _found(text, request.user) if text else []
     if text:
         sightings.saw(request, "searched", q=masked(text), found=len(found))
     told = entities.names({each.entity.pair: each.payment for each in found})
@@ -232,8 +227,16 @@ def search(request: HttpRequest) -> HttpResponse:
             "entity": each.entity,
             "value": told[each.entity.pair].shown(each.entity.pair in shown) or "erased",
             "hint": told[each.entity.pair].hint,
-            "url": _address(each.entity),
+            "url": each.entity.url(),
         }
         for each in found
     ]
     return admin.site.render(request, "cases/entity_search.html", {"text": text, "rows": rows}, title="Entities")
+
+
+def _found(text: str, user: Any) -> list[entities.Found]:
+    """What the text names in the lanes the person may see, but for those they are kept from."""
+    lanes = entities.lanes_of(user)
+    found = entities.find(text, lanes)
+    hidden = {lane: entities.hidden(user, lane) for lane in {each.entity.lane for each in found}}
+    return [each for each in found if each.entity.pair not in hidden[each.entity.lane]]

@@ -21,6 +21,7 @@ from cases.models import Case
 from cases.places import Place
 from cases.templatetags.cases import length
 from transactions.codes import CURRENCY, EXPONENT
+from transactions.masks import masked
 from transactions.models import Transaction
 
 NEWEST = 5000  # payments of the customer that are looked through for "times seen"
@@ -129,12 +130,13 @@ def past(case: Case, payment: Transaction, queues: list[int]) -> Past:
         }
         for i, (name, _) in enumerate(WINDOWS)
     ]
-    earlier = [_earlier(each, queues) for each in _read(others)]
-    return Past(seen, windows, total, first, earlier, [_place(each) for each in _read(places)])
+    earlier = [_earlier(each, queues) for each in decoded(others)]
+    return Past(seen, windows, total, first, earlier, [_place(each) for each in decoded(places)])
 
 
-def _read(rows: Any) -> list[dict[str, Any]]:
-    return msgspec.json.decode(rows) if isinstance(rows, str) else rows
+def decoded(value: Any) -> Any:
+    """What a statement built as JSON, which some drivers give as text."""
+    return msgspec.json.decode(value) if isinstance(value, str) else value
 
 
 def _earlier(row: dict[str, Any], queues: list[int]) -> Earlier:
@@ -308,11 +310,6 @@ class _Sheet:
 def spoken(code: str | None) -> str:
     """A code as people say it."""
     return (code or "").replace("_", " ").capitalize()
-
-
-def masked(token: str | None, prefix: str = "") -> str:
-    """By the last four characters; a short one shows nothing of itself."""
-    return f"{prefix} ••{token[-4:] if len(token) > 4 else ''}".strip() if token else ""
 
 
 def short(token: str, keep: int = 12) -> str:

@@ -14,11 +14,10 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import Q
-from django.urls import reverse
 from django.utils import timezone
 
 from cases import entities, sightings
-from cases.entities import ICONS, KINDS, NAMES, Entity, Name
+from cases.entities import KINDS, Entity, Name
 from cases.models import Case, CaseAlert
 from cases.querysets import queues_of, sees_everything
 from cases.workflow import Disposition, Status
@@ -45,34 +44,16 @@ Pair = tuple[str, int]
 
 @dataclass
 class Node:
-    """One entity of the graph, ready to be shown; `fraud` counts confirmed payments, `more` those not shown."""
+    """One entity of the graph, ready to be shown; `more` counts neighbours that are not."""
 
-    kind: str
-    key: int
+    entity: Entity
     label: str = ""
     hint: str = ""
     is_start: bool = False
     is_fraud: bool = False
     is_listed: bool = False
     more: int = 0
-    url: str = ""
     marks: list[str] = field(default_factory=list)
-
-    @property
-    def pair(self) -> Pair:
-        return self.kind, self.key
-
-    @property
-    def id(self) -> str:
-        return f"{self.kind}:{self.key}"
-
-    @property
-    def title(self) -> str:
-        return NAMES[self.kind]
-
-    @property
-    def icon(self) -> str:
-        return ICONS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -95,16 +76,17 @@ class Graph:
 
     lane: int
     most: int = MOST
+    hidden: frozenset[Pair] = frozenset()  # whom the reader is kept from
     nodes: dict[Pair, Node] = field(default_factory=dict)
     edges: dict[tuple[Pair, Pair], Edge] = field(default_factory=dict)
     more: int = 0
 
     def add(self, pair: Pair) -> bool:
-        """Whether the node is in; beyond the cap it is not."""
+        """Whether the node is in; beyond the cap it is not, nor what the reader must not see."""
         if pair not in self.nodes:
-            if len(self.nodes) >= self.most:
+            if len(self.nodes) >= self.most or pair in self.hidden:
                 return False
-            self.nodes[pair] = Node(*pair)
+            self.nodes[pair] = Node(Entity(*pair, self.lane))
         return True
 
     def tie(self, one: Pair, other: Pair, payment: int, since: datetime | None) -> None:
@@ -140,7 +122,7 @@ def _rank(pair: Pair) -> int:
 
 def of_case(case: Case, user: Any, *, most: int = MOST) -> Graph:
     """The case's payments with everything they name, and one hop around that."""
-    graph = Graph(case.lane_id, most)
+    graph = Graph(case.lane_id, most, frozenset(entities.hidden(user, case.lane_id)))
     payments = _payments(case)
     for payment in payments:
         _begin(graph, payment)
@@ -153,7 +135,7 @@ def of_case(case: Case, user: Any, *, most: int = MOST) -> Graph:
 
 def around(entity: Entity, user: Any, *, most: int = MOST) -> Graph:
     """One entity and whom it was seen with: where an entity's page begins, and what a click on a node adds."""
-    graph = Graph(entity.lane, most)
+    graph = Graph(entity.lane, most, frozenset(entities.hidden(user, entity.lane)))
     graph.add(entity.pair)
     graph.nodes[entity.pair].is_start = True
     _grow(graph, [entity.pair], each=most)
@@ -197,7 +179,7 @@ def _grow(graph: Graph, starts: list[Pair], *, each: int) -> None:
         if graph.add(row.pair):
             graph.tie(start, row.pair, row.payment, row.seen_at)
     for start, (rows, total) in found.items():
-        shown = sum(row.pair in graph.nodes for row in rows)
+        shown = sum(row.pair in graph.nodes or row.pair in graph.hidden for row in rows)
         graph.nodes[start].more = max(0, total - shown)
         graph.more += graph.nodes[start].more
 
@@ -253,9 +235,8 @@ def _name(graph: Graph, user: Any, payments: dict[int, dict[str, Any]]) -> None:
     shown = sightings.unmasked(user, graph.nodes)
     for pair, node in graph.nodes.items():
         name = told.get(pair, Name())
-        node.label = name.shown(pair in shown) or f"{NAMES[node.kind]}, erased"
+        node.label = name.shown(pair in shown) or f"{node.entity.title}, erased"
         node.hint = name.hint
-        node.url = f"{reverse('admin:entity', args=[node.kind, str(node.key)])}?lane={graph.lane}"
 
 
 def _seen_in(payments: dict[int, dict[str, Any]]) -> Iterable[tuple[Pair, int]]:
@@ -320,10 +301,10 @@ def as_data(graph: Graph) -> dict[str, Any]:
     return {
         "nodes": [
             {
-                "id": node.id,
-                "kind": node.kind,
-                "title": node.title,
-                "icon": node.icon,
+                "id": node.entity.id,
+                "kind": node.entity.kind,
+                "title": node.entity.title,
+                "icon": node.entity.icon,
                 "label": node.label,
                 "hint": node.hint,
                 "marks": list(dict.fromkeys(node.marks))[:3],
@@ -331,8 +312,8 @@ def as_data(graph: Graph) -> dict[str, Any]:
                 "fraud": node.is_fraud,
                 "listed": node.is_listed,
                 "more": node.more,
-                "url": node.url,
-                "expand": f"{reverse('admin:entity_links', args=[node.kind, str(node.key)])}?lane={graph.lane}",
+                "url": node.entity.url(),
+                "expand": node.entity.url("entity_links"),
             }
             for node in graph.nodes.values()
         ],

@@ -1,32 +1,27 @@
-"""From shift to shift: all my open work to a colleague with one note, and the summary that goes with it."""
+"""From shift to shift: all my open work to a colleague with one note; one case to somebody, or to another queue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from cases.closing import AnotherIsOpen
 from cases.history import NotAllowed, admit, check_holder, is_excluded, locked, move, write
 from cases.leases import may_take_escalated, resting
 from cases.models import Case, Queue
 from cases.notes import refuse_card_numbers
-from cases.querysets import by_urgency
 from cases.services import into_queue
 from cases.tags import change_tags
-from cases.workflow import CaseError, Status
+from cases.workflow import CaseError, Status, words
 
 MOST = 500  # cases that one person can have and hand over
 LONGEST_NOTE = 1000
-SOON = timedelta(hours=8)
-SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -35,25 +30,6 @@ class HandOver:
 
     taken: list[Case]
     kept: list[tuple[Case, str]]
-
-
-@dataclass(frozen=True)
-class Shift:
-    """One person's open work: in hand or given to them, waiting, and what of both is due soon."""
-
-    open: list[Case]
-    waiting: list[Case]
-    due: list[Case]
-
-
-def shift(user: Any) -> Shift:
-    """Open, waiting for, due in the next eight hours; each list bounded, the most urgent first."""
-    mine = list(by_urgency(_of(user).select_related("queue", "lane"))[: 2 * SHOWN])
-    soon = timezone.now() + SOON
-    asleep = [case for case in mine if case.status == Status.WAITING]
-    awake = [case for case in mine if case.status != Status.WAITING]
-    due = sorted((case for case in mine if case.due_at <= soon), key=lambda case: (case.due_at, case.pk))
-    return Shift(awake[:SHOWN], sorted(asleep, key=lambda case: (case.wake_at, case.pk))[:SHOWN], due[:SHOWN])
 
 
 def colleagues(user: Any) -> QuerySet:
@@ -129,7 +105,7 @@ def assign(case_id: int, to: Any, *, by: Any, note: str = "") -> Case:
     if case.assignee_id == to.pk:
         return case
     if case.status in (Status.CLOSED, Status.PENDING_APPROVAL):
-        raise CaseError("Only a case that is being worked can be given to somebody.")
+        raise CaseError(f"A case that is {words(case.status)} is given to nobody.")
     cause = _cause_to_keep(case, to, set(Queue.objects.filter(members=to).values_list("pk", flat=True)))
     if cause or not to.has_perm("cases.work_case"):
         raise NotAllowed(cause or f"{_name(to)} does not work cases.")

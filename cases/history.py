@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils import timezone
+from django.db.models import Exists, OuterRef, Q
 
-from cases.models import Case, CaseEvent, Exclusion
+from cases.models import Case, CaseAlert, CaseEvent, Exclusion
 from cases.provenance import provenance
 from cases.workflow import CaseError, Status, check_move
+from transactions import clock
 
 
 class NoSuchCase(CaseError):
@@ -64,8 +65,9 @@ def admit(case: Case, by: Any, right: str = "work_case") -> None:
 
 
 def is_excluded(case: Case, user: Any) -> bool:
-    """True if the person must not work this customer's cases: a relative, an own account."""
-    return Exclusion.objects.filter(user=user.pk, customer=case.customer).exists()
+    """True if the person must not work the case: it, or one of its alerts, concerns a relative or an own account."""
+    theirs = CaseAlert.objects.filter(case=case, alert__customer=OuterRef("customer"))
+    return Exclusion.objects.filter(Q(customer=case.customer) | Exists(theirs), user=user.pk).exists()
 
 
 def check_holder(case: Case, by: Any) -> None:
@@ -78,7 +80,7 @@ def check_holder(case: Case, by: Any) -> None:
             if case.assignee_id and case.assignee_id != by.pk
             else "Claim the case first."
         )
-    if case.lease_until is not None and case.lease_until <= timezone.now():
+    if case.lease_until is not None and case.lease_until <= clock.now():
         raise LeaseLapsed
 
 
@@ -103,6 +105,7 @@ def write(
     return CaseEvent.objects.create(
         case=case,
         kind=kind,
+        at=clock.now(),
         actor=by,
         before=before,
         after=after,

@@ -21,7 +21,8 @@ from cases.history import admit, locked, write
 from cases.models import Case, CaseEvent
 from cases.notes import refuse_card_numbers
 from cases.querysets import for_member
-from cases.workflow import FRAUD, SHORTEST_RATIONALE, CaseError, Disposition, Status
+from cases.workflow import FRAUD, GENUINE, SHORTEST_RATIONALE, CaseError, Disposition, Status
+from transactions import clock
 from transactions.codes import CURRENCY, FRAUD_TYPE, LABEL_SOURCE, VERDICT
 
 SOURCES = ("chargeback", "customer")
@@ -31,7 +32,6 @@ AGAIN = 10_000  # numbers looked at once more: labels draw theirs before they ar
 ROUNDS = 20
 CASES = 200  # looked at in one statement
 _PLACE = "cases.late_labels.after"
-_GENUINE = frozenset({Disposition.LEGITIMATE, Disposition.LEGITIMATE_USEFUL})
 
 # Of each payment of a closed case what each source said last; `after` bounds the labels that start the look.
 _LATE = """
@@ -67,7 +67,7 @@ class LateLabel:
     @property
     def contradicts(self) -> bool:
         """Whether it says otherwise than the case; of an open question nothing is otherwise."""
-        return (self.verdict == "fraud" and self.said in _GENUINE) or (
+        return (self.verdict == "fraud" and self.said in GENUINE) or (
             self.verdict == "legitimate" and self.said in FRAUD
         )
 
@@ -133,7 +133,7 @@ def _mark(case_id: int, labels: list[LateLabel]) -> bool:
         f"{first.said_words.lower()}.",
         data={"labels": [each.label_id for each in new], "transactions": [each.transaction_id for each in new]},
     )
-    case.contradicted_at = case.contradicted_at or timezone.now()
+    case.contradicted_at = case.contradicted_at or clock.now()
     case.save()
     return True
 
@@ -164,7 +164,10 @@ def leave_closed(case_id: int, *, by: Any, reason: str) -> Case:
 
 @atomic
 def reopen(case_id: int, *, by: Any, reason: str) -> Case:
-    """A lead opens the case again, in their own hands; the contradiction is dealt with."""
+    """A lead opens the case again, in their own hands; the contradiction is dealt with.
+
+    One's own close comes back still closed, with a request to a second person; until then the contradiction stands.
+    """
     admit(locked(case_id), by, "lead_queue")
     case: Any = reopen_case(case_id, by=by, note=_checked(reason))
     if case.status != Status.CLOSED and case.contradicted_at is not None:

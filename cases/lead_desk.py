@@ -20,11 +20,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from alerts.desk import remembered
 from cases import absence, board, day, quality, rebalancing, routing
+from cases.cursors import number
 from cases.history import NotAllowed
 from cases.lead_forms import AbsenceForm, RouteForm
 from cases.models import QualityReview, Queue, Route
 from cases.notes import RefusedText
-from cases.querysets import queues_of
+from cases.querysets import concerning_kept, queues_of
 from cases.workflow import CaseError
 from transactions.models import Lane
 
@@ -54,7 +55,7 @@ def board_page(request: HttpRequest) -> HttpResponse:
         "formulas": board.FORMULAS,
         "as_of": timezone.now(),
         "may_move": request.user.has_perm("cases.lead_queue"),
-        **_listed(place, queues, people),
+        **_listed(place, queues, people, request.user),
     }
     return admin.site.render(request, "cases/lead/board.html", context, title="Lead board")
 
@@ -62,16 +63,17 @@ def board_page(request: HttpRequest) -> HttpResponse:
 def _place(request: HttpRequest, queues: list[Queue]) -> dict[str, Any]:
     """Which cell of the board the address names."""
     named = request.GET.get("queue", "")
-    age, who = request.GET.get("age", ""), request.GET.get("who", "")
+    age = request.GET.get("age", "")
     return {
         "queue": next((queue for queue in queues if queue.slug == named), None),
-        "age": int(age) if age.isdigit() and int(age) < len(board.AGES) else None,
-        "holder": int(who) if who.isdigit() and len(who) < 10 else None,
+        "age": next((place for place in range(len(board.AGES)) if str(place) == age), None),
+        "holder": number(request.GET.get("who")) or None,
     }
 
 
-def _listed(place: dict[str, Any], queues: list[Queue], people: list[board.Colleague]) -> dict[str, Any]:
-    cases = list(board.cell(place["queue"], place["age"], queues, place["holder"])[: board.MOST_LISTED + 1])
+def _listed(place: dict[str, Any], queues: list[Queue], people: list[board.Colleague], user: Any) -> dict[str, Any]:
+    wanted = board.cell(place["queue"], place["age"], queues, place["holder"], reader=user)
+    cases = list(wanted[: board.MOST_LISTED + 1])
     holder = next((each.user for each in people if each.user.pk == place["holder"]), None)
     parts = [
         place["queue"].name if place["queue"] else "",
@@ -101,7 +103,7 @@ def _query(place: dict[str, Any]) -> str:
 def rebalance(request: HttpRequest) -> HttpResponse:
     """Give the chosen cases to a person or a queue; says how many went, and which did not and why."""
     form = request.POST
-    ids = [int(text) for text in form.getlist("case") if text.isdigit() and len(text) < 19]
+    ids = [named for text in form.getlist("case") if (named := number(text))]
     try:
         moved = rebalancing.rebalance(ids, form.get("to", ""), by=request.user, note=form.get("note", "").strip()[:500])
     except CaseError as error:
@@ -171,7 +173,7 @@ def review_page(request: HttpRequest, review_id: int) -> HttpResponse:
     refusal, form = None, request.POST
     if request.method == "POST":
         try:
-            quality.review(
+            made = quality.review(
                 review_id,
                 form.get("finding", ""),
                 by=request.user,
@@ -181,7 +183,7 @@ def review_page(request: HttpRequest, review_id: int) -> HttpResponse:
         except CaseError as error:
             refusal = error
         else:
-            messages.success(request, f"Your finding on {found.case.number} is kept.")
+            messages.success(request, f"Your finding on {found.case.number} is kept.{_what_follows(form, made)}")
             return redirect("admin:case", found.case_id) if "reopen" in form else redirect("admin:quality")
     status = 403 if isinstance(refusal, NotAllowed) else 422 if refusal else 200
     return admin.site.render(
@@ -189,11 +191,17 @@ def review_page(request: HttpRequest, review_id: int) -> HttpResponse:
     )
 
 
+def _what_follows(form: Any, made: QualityReview) -> str:
+    if "reopen" not in form:
+        return ""
+    return " It is open again, in your hands." if made.reopened else " A second person has to agree to open it again."
+
+
 def _readable_review(request: HttpRequest, review_id: int) -> QualityReview:
     """The review, if the person may see cases of its queue; else it does not exist."""
     related = ("case", "case__lane", "case__close_reason", "queue", "decided_by", "reviewer")
     reviews = QualityReview.objects.select_related(*related).filter(queue__in=queues_of(request.user).values("pk"))
-    return get_object_or_404(reviews, pk=review_id)
+    return get_object_or_404(reviews.exclude(case__in=concerning_kept(request.user)), pk=review_id)
 
 
 def _review_context(found: QualityReview, form: Any, refusal: CaseError | None) -> dict[str, Any]:
@@ -280,11 +288,11 @@ def _plan(request: HttpRequest, form: AbsenceForm) -> bool:
 
 
 def _cancel(request: HttpRequest) -> HttpResponse:
-    text = request.POST.get("cancel", "")
-    if not text.isdigit() or len(text) > 18:
+    named = number(request.POST.get("cancel"))
+    if not named:
         raise Http404
     try:
-        absence.cancel(int(text), by=request.user)
+        absence.cancel(named, by=request.user)
     except NotAllowed as error:
         raise PermissionDenied(str(error)) from None
     messages.success(request, "The absence is taken back.")
@@ -350,5 +358,5 @@ def _lane(request: HttpRequest) -> Lane | None:
 
 
 def _route(request: HttpRequest) -> Route | None:
-    number = request.GET.get("route", "")
-    return get_object_or_404(Route, pk=int(number)) if number.isdigit() and len(number) < 10 else None
+    named = number(request.GET.get("route"))
+    return get_object_or_404(Route, pk=named) if named else None

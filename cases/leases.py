@@ -7,12 +7,12 @@ from typing import Any
 
 from django.db.models import Q
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from cases.history import LeaseLapsed, NotAllowed, NotYours, admit, check_holder, free, locked, move, write
 from cases.models import Case, CaseEvent, Queue
 from cases.querysets import by_urgency, open_ones, without_conflicts
 from cases.workflow import CLAIMABLE, Status
+from transactions import clock
 
 
 def claim_next(user: Any) -> Case | None:
@@ -103,7 +103,7 @@ def release(case_id: int, user: Any, *, note: str = "") -> Case:
 @atomic
 def lapse_leases(limit: int = 200) -> int:
     """Give back the cases whose leases ran out; how many. Cases being changed at this moment are left for next time."""
-    late = Case.objects.filter(status=Status.IN_REVIEW, lease_until__lte=timezone.now())
+    late = Case.objects.filter(status=Status.IN_REVIEW, lease_until__lte=clock.now())
     cases = (
         late.select_for_update(skip_locked=True, of=("self",))
         .select_related("queue", "assignee")
@@ -125,18 +125,18 @@ def _hand_to(case: Case, user: Any) -> Case:
 
 def _lease_to(case: Case, user: Any) -> None:
     case.assignee = user
-    case.claimed_at = timezone.now()
+    case.claimed_at = clock.now()
     case.lease_until = case.claimed_at + timedelta(minutes=case.queue.lease_minutes)
 
 
 def _extend(case: Case) -> Case:
-    case.lease_until = timezone.now() + timedelta(minutes=case.queue.lease_minutes)
+    case.lease_until = clock.now() + timedelta(minutes=case.queue.lease_minutes)
     case.save(update_fields=["lease_until"])
     return case
 
 
 def _has_lapsed(case: Case) -> bool:
-    return case.lease_until is not None and case.lease_until <= timezone.now()
+    return case.lease_until is not None and case.lease_until <= clock.now()
 
 
 def _lapse(case: Case) -> None:

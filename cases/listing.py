@@ -7,23 +7,22 @@ a filter or an order that no index serves, the list looks through the `LOOKED_TH
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
 from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from cases import search
+from cases import cursors, search
 from cases.models import Case, CaseAlert
 from cases.querysets import URGENCY, for_member, open_ones
 from cases.workflow import Disposition, Status
 from transactions.codes import CHANNEL, CURRENCY, EXPONENT
+from transactions.masks import masked
 from transactions.models import Lane
 
 PAGE = 50
@@ -357,14 +356,14 @@ def _beyond(order: list[tuple[str, bool]], place: list[Any]) -> Q:
 
 def _cursor(case: Case, order: list[tuple[str, bool]]) -> str:
     values = [getattr(case, name) for name, _ in order]
-    return urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
+    return cursors.text_of(values)
 
 
 def _place(cursor: str, order: list[tuple[str, bool]]) -> list[Any]:
     try:
-        values = msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=list[str | int])
+        values = cursors.values_of(cursor, list[str | int])
         place = [_value(name, value) for (name, _), value in zip(order, values, strict=True)]
-    except (ValueError, msgspec.DecodeError):
+    except ValueError:
         raise BadAddress("This place in the list cannot be.") from None
     return place
 
@@ -414,14 +413,10 @@ def other_sides(cases: list[Case]) -> dict[int, Side]:
         cursor.execute(SIDES, [[case.pk for case in cases]])
         rows = cursor.fetchall()
     return {
-        case: Side(merchant or _payee(payee, country), merchant or "", _end(device))
+        case: Side(merchant or _payee(payee, country), merchant or "", masked(device))
         for case, merchant, payee, country, device in rows
     }
 
 
 def _payee(token: str | None, country: str | None) -> str:
-    return f"{country or ''}{_end(token)}" if token else ""
-
-
-def _end(token: str | None) -> str:
-    return f"••{token[-4:] if len(token) > 4 else ''}" if token else ""
+    return f"{country or ''}{masked(token)}" if token else ""

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cases.markup import names_in
 from cases.models import Case, Mention, Note
-from cases.querysets import queues_of, sees_everything
+from cases.querysets import concerning_kept, for_member, queues_of
 from cases.workflow import CaseError
 
 MOST_NAMED = 20
@@ -42,9 +42,9 @@ def named_in(text: str, case: Case | None) -> list[Any]:
 
 def may_read(person: Any, case: Case | None) -> bool:
     """Whether somebody may read the notes of a case; of an entity, whoever sees cases at all."""
-    if case is None or sees_everything(person):
+    if case is None:
         return person.has_perm("cases.view_case")
-    return person.has_perm("cases.view_case") and case.queue.members.filter(pk=person.pk).exists()
+    return for_member(person).filter(pk=case.pk).exists() and person.has_perm("cases.view_case")
 
 
 def tell(note: Note, people: Iterable[Any]) -> None:
@@ -54,8 +54,9 @@ def tell(note: Note, people: Iterable[Any]) -> None:
 
 
 def _readable(user: Any) -> QuerySet[Mention]:
-    """The person's mentions, but for those in queues that they have left since."""
-    return user.mentions.filter(Q(note__case__isnull=True) | Q(note__case__queue__in=queues_of(user)))
+    """The person's mentions, but for those in queues that they have left since or of whom they are kept from."""
+    theirs = Q(note__case__queue__in=queues_of(user)) & ~Q(note__case__in=concerning_kept(user))
+    return user.mentions.filter(Q(note__case__isnull=True) | theirs)
 
 
 def of(user: Any, before: int = 0) -> tuple[list[Mention], int]:

@@ -366,6 +366,42 @@ class Attachment(models.Model):
         return self.name
 
 
+class Filing(models.Model):
+    """What is done about reporting a case to the authorities, as it stood each time; the newest row holds. Append-only.
+
+    Even that there is one is told to nobody without the right: a word to the customer is an offence of its own.
+    """
+
+    class Decision(models.TextChoices):
+        PREPARING = "preparing", "To be filed"
+        FILED = "filed", "Filed"
+        NOT_FILED = "not_filed", "Not to be filed"
+
+    id = models.BigAutoField(primary_key=True)
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="filings")
+    decision = models.CharField(max_length=10, choices=Decision)
+    detected_on = models.DateField(help_text="Starts the clock of the report.")
+    filed_on = models.DateField(null=True, blank=True)
+    reference = models.CharField(max_length=60, blank=True, default="", help_text="The authority's number of it.")
+    note = models.TextField(blank=True, default="")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "filing"
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(decision="filed") | (Q(filed_on__isnull=False) & ~Q(reference="")),
+                name="what_is_filed_has_a_day_and_a_number",
+            )
+        ]
+        indexes = [models.Index(fields=["case", "-id"], name="filings_of_case")]
+
+    def __str__(self) -> str:
+        return f"{self.get_decision_display()}, {self.at:%Y-%m-%d}"
+
+
 class CheckItem(models.Model):
     """A step that the checklist of a fraud type asks for."""
 

@@ -13,13 +13,12 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from cases import mentions
 from cases.history import NotAllowed, admit, locked
 from cases.models import Case, Note
 from cases.workflow import CaseError
-from transactions import pan
+from transactions import clock, pan
 
 LONGEST_NOTE = 4000
 MOST_SHOWN = 100
@@ -138,10 +137,11 @@ def _corrected(case: Case, note_id: int) -> tuple[str, int]:
 
 
 def _written(note: Note) -> Note:
+    note.at = clock.now()
     same = Note.objects.filter(
         case=note.case, entity_kind=note.entity_kind, entity_key=note.entity_key, author=note.author, text=note.text
     )
-    twin = same.filter(at__gt=timezone.now() - TWICE).first()
+    twin = same.filter(at__gt=note.at - TWICE).first()
     if twin:
         return twin
     people = mentions.named_in(note.text, note.case)

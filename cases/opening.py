@@ -16,14 +16,13 @@ import numpy as np
 from django.db import IntegrityError, connection
 from django.db.models import Exists, OuterRef
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from alerts.models import Alert
 from cases import calendar, routing, workflow
 from cases.cards import note_cards
 from cases.models import Case, CaseAlert, CaseEvent, Queue
 from cases.workflow import Status
-from transactions import binary
+from transactions import binary, clock
 from transactions.codes import EXPONENT
 from transactions.facts import micros
 
@@ -108,7 +107,7 @@ def _append(groups: dict[Key, list[Alert]], cases: dict[Key, Case], lines: list[
     places = [(alert.pk, cases[key].pk) for key, members in groups.items() for alert in members]
     if not places:
         return
-    now = micros(timezone.now())
+    now = micros(clock.now())
     with connection.wrap_database_errors, connection.cursor() as cursor:
         binary.store(
             cursor,
@@ -145,7 +144,7 @@ def _queues() -> Queues:
 def _without_case(queues: Queues, since: timedelta | None) -> Any:
     alerts = Alert.objects.filter(~Exists(CaseAlert.objects.filter(pk=OuterRef("pk"))), lane__in=list(queues))
     if since is not None:
-        alerts = alerts.filter(raised_at__gte=timezone.now() - since)
+        alerts = alerts.filter(raised_at__gte=clock.now() - since)
     return alerts.order_by("pk")
 
 
@@ -192,7 +191,7 @@ def _hold_end(alerts: list[Alert], now: datetime) -> datetime | None:
 
 
 def _new_case(key: Key, alerts: list[Alert], queues: Queues) -> Case:
-    worst, now = _worst(alerts), timezone.now()
+    worst, now = _worst(alerts), clock.now()
     queue = _queue(key, worst.lane, queues)
     level = _level(alerts, queue)
     return Case(
@@ -224,7 +223,7 @@ def _opened(case: Case, alerts: list[Alert]) -> CaseEvent:
 
 def _join(case: Case, alerts: list[Alert], queues: Queues) -> list[CaseEvent]:
     """Add alerts to an open case: it may become more urgent, never less; a sleeping one wakes."""
-    worst, now = _worst(alerts), timezone.now()
+    worst, now = _worst(alerts), clock.now()
     queue = _queue((case.queue_id, case.grouping_key), worst.lane, queues)
     level = min(case.priority, _level(alerts, queue, already=case.amount_base))
     before = {"score": case.score, "amount_base": case.amount_base}

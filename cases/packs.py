@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Any
@@ -19,9 +20,10 @@ from typing import IO, Any
 from django.utils import timezone
 
 from alerts.live import amount_text
-from cases import attachments, audit, dossier, factsheet, late_labels, notes, report
-from cases.models import Attachment, Case
+from cases import attachments, audit, dossier, factsheet, filings, late_labels, notes, report
+from cases.models import Attachment, Case, Filing
 from cases.timeline import timeline
+from transactions.masks import masked
 
 MOST_IN_FULL = 10  # alerts with facts and reasons; the others are listed
 MOST_LINES = 400  # of timeline and history each; the audit export has them all
@@ -41,6 +43,7 @@ def document(case: Case, reader: Any) -> dict[str, Any]:
         "late_labels": [_late(each) for each in late_labels.of(case)],
         "notes": [_note(note) for note in reversed(notes.of_case(case))],
         "files": [_file(each) for each in attachments.of(case)],
+        "filings": [_filing(each) for each in filings.of(case, reader)],
         "timeline": entries,
         "history": [_line(line) for line in lines[:MOST_LINES]],
         "cut": [name for name, was in cut.items() if was],
@@ -58,8 +61,18 @@ def make_zip(case: Case, reader: Any) -> tuple[IO[bytes], str]:
     Raises LostFile if a file of the case is not what was stored: a pack must not be silently short.
     """
     told = document(case, reader)
+    with ExitStack() as kept:
+        out: Any = kept.enter_context(tempfile.TemporaryFile())
+        _write_out(out, case, told)
+        out.seek(0)
+        digest = hashlib.file_digest(out, "sha256").hexdigest()
+        out.seek(0)
+        kept.pop_all()  # whole: from here on it is the caller's to close
+    return out, digest
+
+
+def _write_out(out: IO[bytes], case: Case, told: dict[str, Any]) -> None:
     sums: list[tuple[str, str]] = []
-    out: Any = tempfile.TemporaryFile()  # noqa: SIM115  (handed to the caller, who closes it)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         _put(archive, sums, f"{case.number}.pdf", report.drawn(told))
         _put(archive, sums, f"{case.number}.json", json.dumps(told, ensure_ascii=False, indent=1).encode())
@@ -67,10 +80,6 @@ def make_zip(case: Case, reader: Any) -> tuple[IO[bytes], str]:
             if each.removed_at is None:
                 _put_file(archive, sums, each)
         archive.writestr("SHA256SUMS", "".join(f"{digest}  {name}\n" for name, digest in sums))
-    out.seek(0)
-    digest = hashlib.file_digest(out, "sha256").hexdigest()
-    out.seek(0)
-    return out, digest
 
 
 def _put(archive: zipfile.ZipFile, sums: list[tuple[str, str]], name: str, content: bytes) -> None:
@@ -98,7 +107,7 @@ def _case(case: Case) -> dict[str, Any]:
         "rationale": case.rationale,
         "priority": f"P{case.priority}",
         "score": case.score,
-        "customer": factsheet.masked(case.customer_ref, "CU"),
+        "customer": masked(case.customer_ref, "CU"),
         "amount_at_risk": f"{amount_text(case.amount_base, case.lane.base_currency)} {case.lane.base_currency}",
         "alerts": case.alert_count,
         "tags": list(case.tags),
@@ -199,6 +208,18 @@ def _file(each: Attachment) -> dict[str, Any]:
         "removed": f"{_utc(each.removed_at)} by {_name(each.removed_by)}: {each.removed_for}"
         if each.removed_at
         else "",
+    }
+
+
+def _filing(each: Filing) -> dict[str, str]:
+    return {
+        "at": _utc(each.at),
+        "by": _name(each.author),
+        "decision": each.get_decision_display(),
+        "detected_on": each.detected_on.isoformat(),
+        "filed_on": each.filed_on.isoformat() if each.filed_on else "",
+        "reference": each.reference,
+        "note": each.note,
     }
 
 

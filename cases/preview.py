@@ -9,9 +9,9 @@ from typing import Any
 from django.utils import timezone
 
 from cases import dossier, factsheet
-from cases.factsheet import masked
 from cases.models import Case
 from cases.timeline import Entry, timeline
+from transactions.masks import masked
 
 MOST_REASONS = 5
 MOST_PAYMENTS = 5

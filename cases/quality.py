@@ -19,7 +19,9 @@ from django.utils import timezone
 from cases.history import NoSuchCase, NotAllowed, admit, locked, write
 from cases.models import Case, CaseAlert, QualityReview, Queue
 from cases.notes import refuse_card_numbers
+from cases.querysets import concerning_kept
 from cases.workflow import CaseError, Disposition, Status
+from transactions import clock
 
 Finding: Any = QualityReview.Finding
 KINDS = {
@@ -92,6 +94,7 @@ def sample(
             closed_at=closed_at,
             chosen_for=draw.chosen_for,
             seed=number,
+            sampled_at=clock.now(),
         )
     return draw
 
@@ -140,11 +143,14 @@ def pending(user: Any, queue: str = "") -> QuerySet[QualityReview]:
     ).exclude(decided_by=user)
     if queue:
         reviews = reviews.filter(queue__slug=queue)
+    reviews = reviews.exclude(case__in=concerning_kept(user))
     return reviews.select_related("case", "queue", "case__lane").order_by("sampled_at", "pk")
 
 
 def review(review_id: int, finding: str, *, by: Any, comment: str = "", reopen: bool = False) -> QualityReview:
     """Say what a second look found; a disagreement may open the case again, in the reviewer's hands.
+
+    `reopened` of what comes back is False where a second person has to agree first: the case is still closed then.
 
     Saying the same again changes nothing. Raises NotAllowed (own close, no right, no member), IncompleteReview,
     AlreadyReviewed, RefusedText, and what `reopen_case` raises; then nothing is kept.
@@ -162,9 +168,7 @@ def review(review_id: int, finding: str, *, by: Any, comment: str = "", reopen: 
         comment = _checked(finding, comment, reopen)
         write(case, "reviewed", by=by, after=finding, note=comment, data={"chosen_for": found.chosen_for})
         case.save()
-        _keep(found, finding, by, comment, reopen)
-        if reopen:
-            _reopen(case, by, comment)
+        _keep(found, finding, by, comment, reopened=reopen and _reopen(case, by, comment))
     return found
 
 
@@ -195,16 +199,18 @@ def _checked(finding: str, comment: str, reopen: bool) -> str:
     return comment
 
 
-def _keep(found: QualityReview, finding: str, by: Any, comment: str, reopen: bool) -> None:
+def _keep(found: QualityReview, finding: str, by: Any, comment: str, *, reopened: bool) -> None:
     found.finding, found.reviewer, found.comment = finding, by, comment
-    found.reviewed_at, found.reopened = timezone.now(), reopen
+    found.reviewed_at, found.reopened = clock.now(), reopened
     found.save()
 
 
-def _reopen(case: Case, by: Any, comment: str) -> None:
+def _reopen(case: Case, by: Any, comment: str) -> bool:
+    """True if it is open again, False if a second person was asked."""
     from cases.closing import reopen_case  # closing draws the sample; importing it above would go round
 
-    reopen_case(case.pk, by=by, note=f"After a quality review: {comment}")
+    opened = reopen_case(case.pk, by=by, note=f"After a quality review: {comment}")
+    return bool(opened.status != Status.CLOSED)
 
 
 # --- rates ------------------------------------------------------------------------------------------------------------

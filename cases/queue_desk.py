@@ -20,8 +20,10 @@ from alerts.models import Alert
 from cases import bulk, handover, listing, preview, saved, services, sightings
 from cases.case_desk import readable
 from cases.chips import chips
+from cases.cursors import number
 from cases.listing import Address, BadAddress
 from cases.models import Queue
+from cases.pieces import is_piece
 from cases.querysets import for_member, queues_of, unassigned
 from cases.search import kind, named_case
 from cases.workflow import CaseError, Status
@@ -56,11 +58,6 @@ VIEWS: tuple[tuple[str, dict[str, str]], ...] = (
     ("Escalated", {"status": "escalated"}),
     ("Closed", {"status": "closed"}),
 )
-
-
-def is_piece(request: HttpRequest) -> bool:
-    """Whether one of the desk's scripts asks for a piece of a page."""
-    return request.headers.get("X-Requested-With") == "desk"
 
 
 @require_GET
@@ -229,6 +226,7 @@ def assign_to_me(request: HttpRequest, case_id: int) -> HttpResponse:
 
 def case_ids(values: list[str]) -> list[int]:
     """Case ids from a form. Anything else is no such case."""
-    if not all(value.isascii() and value.isdigit() and len(value) <= 18 for value in values):
+    ids = [number(value) for value in values]
+    if not all(ids):
         raise Http404
-    return [int(value) for value in values]
+    return ids

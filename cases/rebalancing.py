@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 
 from cases import handover
+from cases.cursors import number
 from cases.models import Queue
 from cases.workflow import CaseError
 
@@ -36,8 +37,8 @@ def rebalance(case_ids: Iterable[int], target: str, *, by: Any, note: str = "") 
     wanted = sorted(set(case_ids))[:MOST]
     if not wanted:
         raise WrongTarget("Choose at least one case.")
-    kind, _, number = target.partition(":")
-    found = _target(kind, number)
+    kind, _, key = target.partition(":")
+    found = _target(kind, number(key))
     if kind == "queue" and not note.strip():
         raise WrongTarget("Say why they move to another queue.")
     skipped: dict[int, str] = {}
@@ -49,8 +50,7 @@ def rebalance(case_ids: Iterable[int], target: str, *, by: Any, note: str = "") 
     return Moved(_named(found), len(wanted) - len(skipped), skipped)
 
 
-def _target(kind: str, number: str) -> Any:
-    key = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
+def _target(kind: str, key: int) -> Any:
     if kind == "person":
         found = get_user_model().objects.filter(pk=key, is_active=True).first()
     else:

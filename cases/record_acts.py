@@ -10,17 +10,18 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from cases import attachments, audit, notes, packs, sniffing, tags
+from cases import attachments, audit, notes, packs, pieces, sniffing, tags
 from cases.case_desk import case_page, readable
+from cases.cursors import number
 from cases.history import NoSuchCase, NotAllowed, StaleCase
 from cases.models import Case
-from cases.record_desk import files_context, named_file, number
+from cases.record_desk import files_context, named_file
 from cases.sightings import saw
 from cases.workflow import CaseError
 
@@ -42,7 +43,7 @@ def note(request: HttpRequest, case_id: int) -> HttpResponse:
             case_id,
             form.get("text", ""),
             by=request.user,
-            corrects=number(form.get("corrects")),
+            corrects=number(form.get("corrects")) or None,
             about=form.get("about", ""),
         )
     except CaseError as error:
@@ -71,10 +72,7 @@ def files(request: HttpRequest, case_id: int) -> HttpResponse:
     case = readable(request, case_id)
     if request.method == "POST":
         return _attach(request, case_id)
-    context = files_context(request, case)
-    if request.headers.get("X-Requested-With") == "desk":
-        return render(request, "cases/case/files.html", context)
-    return admin.site.render(request, "cases/files.html", context, title=f"{case.number}, files")
+    return pieces.of_case(request, case, "cases/case/files.html", files_context(request, case), "files")
 
 
 def _attach(request: HttpRequest, case_id: int) -> HttpResponse:
@@ -158,10 +156,10 @@ def history(request: HttpRequest, case_id: int) -> HttpResponse:
     """A page of the case's history: a piece of the case page, or a page of its own."""
     case = readable(request, case_id)
     lines, more = audit.history(case, request.user, before=request.GET.get("before", ""))
-    context = {"case": case, "lines": lines, "more": more, "all_looks": audit.sees_all_looks(request.user)}
-    if request.headers.get("X-Requested-With") == "desk":
-        return render(request, "cases/case/history_lines.html", context)
-    return admin.site.render(request, "cases/history.html", context, title=f"{case.number}, history")
+    context = {"lines": lines, "more": more, "all_looks": audit.sees_all_looks(request.user)}
+    return pieces.of_case(
+        request, case, "cases/case/history_lines.html", context, "history", whole="cases/case/history_whole.html"
+    )
 
 
 @require_POST

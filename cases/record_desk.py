@@ -14,10 +14,12 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from cases import attachments, late_labels, mentions, notes, snippets
+from cases import approvals, attachments, late_labels, mentions, notes, snippets
+from cases.cursors import number
 from cases.history import NotAllowed
 from cases.models import Attachment, Case, Mention, Note
 from cases.notes import RefusedText
+from cases.pieces import is_piece
 from cases.querysets import for_member
 from cases.workflow import CaseError
 
@@ -101,7 +103,7 @@ def mention_list(request: HttpRequest) -> HttpResponse:
         mentions.mark_seen(request.user)
         return redirect("admin:mentions")
     before = number(request.GET.get("before"))
-    found, more = mentions.of(request.user, before or 0)
+    found, more = mentions.of(request.user, before)
     context = {"mentions": found, "more": more, "unseen": mentions.unseen(request.user), "is_first": not before}
     return admin.site.render(request, "cases/mentions.html", context, title="Mentions")
 
@@ -112,9 +114,9 @@ def mention_open(request: HttpRequest, mention_id: int) -> HttpResponse:
     mention: Any = get_object_or_404(Mention.objects.select_related("note"), pk=mention_id, user=request.user)
     mentions.mark_seen(request.user, [mention.pk])
     note = mention.note
-    return redirect(
-        reverse("admin:case", args=[note.case_id]) + f"#note-{note.pk}" if note.case_id else "admin:mentions"
-    )
+    if note.case_id:
+        return redirect(reverse("admin:case", args=[note.case_id]) + f"#note-{note.pk}")
+    return redirect(reverse("admin:entity", args=[note.entity_kind, str(note.entity_key)]) + "#notes")
 
 
 @require_GET
@@ -133,7 +135,7 @@ def people(request: HttpRequest, case_id: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def snippet_list(request: HttpRequest) -> HttpResponse:
     """The person's snippets and the team's; a note's writer asks for them as JSON."""
-    if request.method == "GET" and request.headers.get("X-Requested-With") == "desk":
+    if request.method == "GET" and is_piece(request):
         offered = [{"title": each.title, "text": each.text} for each in snippets.offered(request.user)]
         return JsonResponse({"snippets": offered})
     refusal = _keep_snippet(request) if request.method == "POST" else None
@@ -151,7 +153,7 @@ def snippet_list(request: HttpRequest) -> HttpResponse:
 
 def _keep_snippet(request: HttpRequest) -> CaseError | None:
     form = request.POST
-    named = number(form.get("id"))
+    named = number(form.get("id")) or None
     try:
         if form.get("act") == "remove" and named:
             snippets.remove(named, by=request.user)
@@ -182,9 +184,9 @@ def late_list(request: HttpRequest) -> HttpResponse:
         except CaseError as error:
             refusal = error
     waiting = late_labels.waiting(request.user)
-    told = late_labels.labels_of(waiting)
+    told, asked = late_labels.labels_of(waiting), approvals.asked_of(waiting)
     context = {
-        "rows": [(case, told.get(case.pk, [])) for case in waiting],
+        "rows": [(case, told.get(case.pk, []), asked.get(case.pk)) for case in waiting],
         "refusal": refusal,
         "given": request.POST,
         "may_act": request.user.has_perm("cases.lead_queue"),
@@ -195,20 +197,17 @@ def late_list(request: HttpRequest) -> HttpResponse:
 
 def _deal_with(request: HttpRequest) -> HttpResponse:
     form = request.POST
-    case_id = number(form.get("case")) or 0
+    case_id = number(form.get("case"))
     if form.get("act") == "reopen":
         case = late_labels.reopen(case_id, by=request.user, reason=form.get("reason", ""))
         if case.status == Case.Status.CLOSED:
             messages.info(request, f"You closed {case.number} yourself, so a second person has to agree.")
+        else:
+            messages.success(request, f"{case.number} is open again, in your hands.")
         return redirect("admin:case", case.pk)
     case = late_labels.leave_closed(case_id, by=request.user, reason=form.get("reason", ""))
     messages.success(request, f"{case.number} stays closed.")
     return redirect("admin:late_labels")
-
-
-def number(text: str | None) -> int | None:
-    """A number that a form or an address names, or None for anything else."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def named_file(case: Case, attachment_id: int) -> Attachment:

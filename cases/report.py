@@ -119,7 +119,7 @@ def _story(told: dict[str, Any]) -> list[Any]:
     if told["cut"]:
         story.append(_text(f"Shortened here: {', '.join(told['cut'])}. The audit export has every line.", HINT))
     story += [_pairs(_summary(case))]
-    for draw in (_late, _reasons, _alerts, _notes, _files, _timeline, _history):
+    for draw in (_late, _reasons, _alerts, _notes, _files, _filings, _timeline, _history):
         story += draw(told)
     return story
 
@@ -212,6 +212,17 @@ def _files(told: dict[str, Any]) -> list[Any]:
     return _section(
         "Files", ("No.", "Name", "Size", "Added", "Scan", "SHA-256"), rows, (0.05, 0.24, 0.13, 0.2, 0.13, 0.25)
     )
+
+
+def _filings(told: dict[str, Any]) -> list[Any]:
+    rows = [
+        [each["at"], each["by"], each["decision"], each["detected_on"], each["filed_on"] or "–",
+         "\n".join(filter(None, [each["reference"], each["note"]]))]
+        for each in told["filings"]
+    ]  # fmt: skip
+    heads = ("Kept", "By", "Decision", "Detected", "Filed", "Number and note")
+    shares = (0.2, 0.15, 0.13, 0.12, 0.12, 0.28)
+    return _section("Reports of suspicious activity: not for the customer", heads, rows, shares)
 
 
 def _file_name(each: dict[str, Any]) -> str:

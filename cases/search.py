@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from alerts.models import Alert
+from cases.cursors import number
 from cases.models import Case, CaseAlert, CaseCard
 from cases.querysets import for_member
 from transactions.codes import entity_key
@@ -25,9 +26,9 @@ def find(text: str) -> set[int]:
     found = _newest(Case.objects.filter(customer=customer), "pk")
     found |= _of_payments(Alert.objects.filter(customer=customer).order_by("-pk").values("pk")[:MOST_FOUND])
     found |= _of_payments(_by_external_id(text))
-    digits = text.upper().removeprefix("C-")
-    if digits.isascii() and digits.isdigit() and len(digits) <= 18:
-        found |= {int(digits)} | _of_payments([int(digits)])
+    named = number(text.upper().removeprefix("C-"))
+    if named:
+        found |= {named} | _of_payments([named])
     if re.fullmatch(r"[0-9]{4}", text):
         cards = CaseCard.objects.filter(last4=text).order_by("-row").values("row")[:MOST_FOUND]
         found |= _of_payments(cards)

@@ -12,7 +12,6 @@ from typing import Any
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Subquery
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from cases.closing import AnotherIsOpen, IncompleteClose, close_case, reopen_case, set_verdicts
 from cases.history import (
@@ -37,6 +36,7 @@ from cases.querysets import case_ids_of
 from cases.undo import TooLate, undo_close
 from cases.workflow import CaseError, IllegalMove, Status
 from cases.world import hold_longer, put_on_list, resolve_payments
+from transactions import clock
 from transactions.models import Label
 
 __all__ = [
@@ -140,7 +140,7 @@ def wait(
 
     `wake_on`: "customer" or "chargeback", a label from there on one of its payments; "" for the moment alone.
     """
-    if not timezone.now() < until <= timezone.now() + LONGEST_WAIT:
+    if not clock.now() < until <= clock.now() + LONGEST_WAIT:
         raise WrongTime(f"A case can wait for up to {LONGEST_WAIT.days} days, from now on.")
     if wake_on not in ("", *WAKING):
         raise WrongTime("A case wakes at a time, when the customer answers, or with a chargeback.")
@@ -167,7 +167,7 @@ def snooze(case_id: int, until: datetime, *, by: Any, note: str = "", wake_on: s
 def wake_cases(limit: int = 200) -> int:
     """Wake the cases whose time has come or whose event has happened; how many."""
     asleep = Case.objects.filter(status=Status.WAITING)
-    due = list(asleep.filter(wake_at__lte=timezone.now()).order_by("pk").values_list("pk", flat=True)[:limit])
+    due = list(asleep.filter(wake_at__lte=clock.now()).order_by("pk").values_list("pk", flat=True)[:limit])
     told = {**dict.fromkeys(due, ""), **_answered(limit)}
     cases = asleep.filter(pk__in=told).select_for_update(skip_locked=True).order_by("pk")
     for case in cases:
@@ -195,11 +195,11 @@ def _answered(limit: int) -> dict[int, str]:
 @atomic
 def mark_breaches(limit: int = 500) -> int:
     """Write, once for each case, that it was not done in time; how many."""
-    late = Case.objects.exclude(status=Status.CLOSED).filter(breached_at__isnull=True, due_at__lt=timezone.now())
+    late = Case.objects.exclude(status=Status.CLOSED).filter(breached_at__isnull=True, due_at__lt=clock.now())
     cases = late.select_for_update(skip_locked=True).order_by("pk")[:limit]
     for case in cases:
         write(case, "overdue", data={"due_at": case.due_at.isoformat()})
-        case.breached_at = timezone.now()
+        case.breached_at = clock.now()
         case.save()
     return len(cases)
 

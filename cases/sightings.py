@@ -22,7 +22,7 @@ from transactions.problems import request_id
 AGAIN = timedelta(minutes=10)  # a page that is loaded again within this is the same look
 UNMASKED_FOR = timedelta(minutes=10)
 SHORTEST_REASON = 10
-LOOKS = ("case_viewed", "entity_viewed")
+LOOKS = ("case_viewed", "entity_viewed", "report_viewed")
 
 
 class RefusedReason(ValueError):

@@ -6,20 +6,21 @@ that gathers a merchant's or a device's alerts has many customers: its payments 
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 
 from alerts.live import amount_text
+from cases import cursors
+from cases.factsheet import decoded
 from cases.models import Case, Queue
 from scoring.entries import NAMES
 from transactions.codes import CHANNEL, CURRENCY, FRAUD_TYPE, LABEL_SOURCE, OUTCOME, TYPE, VERDICT
+from transactions.masks import masked
 
 PAGE = 30
 NEWEST = 5000  # payments of a customer among which the timeline looks, so that a huge one stays fast
@@ -123,7 +124,6 @@ BRANCHES_OF_MANY = BRANCHES | {
 }
 del BRANCHES_OF_MANY["case"], BRANCHES_OF_MANY["remark"]
 NOTHING = "SELECT now(), ''::text, 0::bigint, NULL::jsonb WHERE false"
-BEGINNING = (datetime.max.replace(tzinfo=UTC), "~", 2**62)
 
 TOLD = {
     "opened": ("inbox", "Case opened"),
@@ -195,13 +195,13 @@ def timeline(case: Case, *, queues: list[int], show: str = "", before: str = "")
 
     `queues`: those whose cases and notes the person may read; `show`: one of KINDS or everything.
     """
-    at, kind, ref = _place(before)
+    at, kind, ref = cursors.place_of(before)
     values = {"customer": case.customer, "lane": case.lane_id, "case": case.pk, "queues": queues, "newest": NEWEST}
     of_one = case.queue.grouping == Queue.Grouping.CUSTOMER
     with connection.cursor() as cursor:
         cursor.execute(_statement(show, of_one), values | {"at": at, "kind": kind, "ref": ref, "limit": PAGE + 1})
         rows = cursor.fetchall()
-    more = _cursor(*rows[PAGE - 1][:3]) if len(rows) > PAGE else ""
+    more = cursors.text_of(rows[PAGE - 1][:3]) if len(rows) > PAGE else ""
     return _entries(rows[:PAGE]), more
 
 
@@ -219,24 +219,11 @@ def _statement(show: str, of_one: bool) -> str:
     return f"{head} SELECT * FROM ({' UNION ALL '.join(ordered)}) AS line (at, kind, ref, data) {newest}"
 
 
-def _place(cursor: str) -> tuple[datetime, str, int]:
-    if not cursor:
-        return BEGINNING
-    try:
-        return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=tuple[datetime, str, int])
-    except (ValueError, msgspec.DecodeError):
-        return BEGINNING
-
-
-def _cursor(at: datetime, kind: str, ref: int) -> str:
-    return urlsafe_b64encode(msgspec.json.encode((at, kind, ref))).decode().rstrip("=")
-
-
 def _entries(rows: list[tuple[datetime, str, int, Any]]) -> list[Entry]:
     entries, day = [], timezone.localdate()
     for at, kind, ref, data in rows:
         there = timezone.localdate(at)
-        data = msgspec.json.decode(data) if isinstance(data, str) else data
+        data = decoded(data)
         entries.append(Entry(at=at, kind=kind, ref=ref, new_day=there != day, **SHOWN[kind](data | {"ref": ref})))
         day = there
     return entries
@@ -246,7 +233,7 @@ def _payment(data: dict[str, Any]) -> dict[str, Any]:
     outcome = OUTCOME.text(data["outcome"]) if data["outcome"] else ""
     currency = CURRENCY.text(data["currency"])
     name = TYPE.text(data["type"]).replace("_", " ") or "payment"
-    other = data["merchant"] or (f"payee ••{data['payee'][-4:]}" if data["payee"] else "")
+    other = data["merchant"] or masked(data["payee"], "payee")
     stopped = outcome in ("challenge", "review", "decline")
     return {
         "icon": "triangle-alert" if stopped else "send" if data["payee"] else "credit-card",

@@ -13,22 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from cases import checklists, quality, world
+from cases import calendar, checklists, quality, world
 from cases.history import move
 from cases.leases import _lease_to
 from cases.models import Case, CaseAlert, CloseReason
 from cases.notes import refuse_card_numbers
-from cases.workflow import FRAUD, LABEL, RESOLUTION, SHORTEST_RATIONALE, CaseError, Disposition, Status
+from cases.workflow import FRAUD, GENUINE, LABEL, RESOLUTION, SHORTEST_RATIONALE, CaseError, Disposition, Status, due
 from scoring.services import resolve_held
+from transactions import clock
 from transactions.codes import FRAUD_TYPE
 from transactions.models import Label
 from transactions.services import LabelIn, record_labels
 
 UNDO = timedelta(seconds=10)  # a close can be taken back so long
 FINAL = UNDO + timedelta(seconds=2)  # after that its resolutions are told outside: an undo under way has ended by then
-GENUINE = frozenset({Disposition.LEGITIMATE, Disposition.LEGITIMATE_USEFUL})
 
 
 class IncompleteClose(CaseError):
@@ -130,7 +129,7 @@ def finish(
     case: Any, verdict: Verdict, alerts: Sequence[CaseAlert], *, by: Any, bulk: bool = False, checker: Any = None
 ) -> None:
     """Close a locked, checked case for good. What nobody approved (`checker`) can be taken back for UNDO."""
-    now, is_undoable = timezone.now(), checker is None and not bulk
+    now, is_undoable = clock.now(), checker is None and not bulk
     _keep_exceptions(verdict, alerts)
     labels = _label(case, verdict, alerts, by, now)
     holds = _end_holds(verdict, alerts, by, FINAL if is_undoable else timedelta())
@@ -222,11 +221,16 @@ def _counted(words: Any) -> dict[str, int]:
 
 
 def take_in_hand(case: Any, kind: str, *, by: Any, note: str, data: dict[str, Any] | None = None) -> None:
-    """Bring a locked, closed case back into the person's hands. IntegrityError: the customer has another open one."""
+    """Bring a locked, closed case back into the person's hands; opened again, its clock begins anew.
+
+    IntegrityError: the customer has another open one.
+    """
     move(case, Status.IN_REVIEW, kind, by=by, note=note, data={"disposition": case.disposition, **(data or {})})
     case.disposition = case.rationale = case.fraud_type = ""
     case.close_reason = case.closed_at = case.closed_by = case.undo_until = case.contradicted_at = None
     case.closed_in_bulk = False
+    if kind == "reopened":
+        case.due_at = due(clock.now(), case.priority, case.queue.sla, None, calendar.of(case.queue))
     _lease_to(case, by)
     case.save()
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import handover, saved
+from cases import handover, pieces, saved
 from cases.chips import ASSIGNEES, DUE
 from cases.listing import Address
 from cases.querysets import for_member, open_ones, queues_of
-from cases.queue_desk import VIEWS, is_piece
+from cases.queue_desk import VIEWS
 from cases.templatetags.cases import CHANNELS
 from cases.workflow import CaseError, Disposition, Status
 from scoring.models import ReasonCode, Rule
@@ -41,9 +42,7 @@ def filters(request: HttpRequest) -> HttpResponse:
         "codes": _codes(),
         "tags": _tags(request.user),
     }
-    if is_piece(request):
-        return render(request, "cases/queue/filters.html", context)
-    return admin.site.render(request, "cases/queue/dialog_page.html", context | {"part": "filters"}, title="Filters")
+    return pieces.of_queue(request, "cases/queue/filters.html", context, "Filters")
 
 
 def _boxes(address: Address, name: str, choices: Any) -> list[tuple[str, str, bool]]:
@@ -68,9 +67,7 @@ def views(request: HttpRequest) -> HttpResponse:
     """The form that saves the present filters, and one's views with what can be done to them."""
     address = Address.read(request.GET)
     context = {"address": address, "own": request.user.saved_views.all()[: saved.MOST_VIEWS], "most": saved.MOST_VIEWS}
-    if is_piece(request):
-        return render(request, "cases/queue/save_view.html", context)
-    return admin.site.render(request, "cases/queue/dialog_page.html", context | {"part": "views"}, title="Saved views")
+    return pieces.of_queue(request, "cases/queue/save_view.html", context, "Saved views")
 
 
 @require_POST
@@ -114,11 +111,12 @@ VIEW_ACTS: dict[str, Any] = {
 @require_GET
 def counts(request: HttpRequest) -> JsonResponse:
     """How many cases each view of the rail shows, counted up to a bound and kept for some seconds."""
-    key = f"queue-counts:{request.user.pk}"
+    addresses = {title: Address(**parts) for title, parts in VIEWS}
+    addresses |= {str(view.pk): saved.address_of(view) for view in saved.views_for(request.user)}
+    asked = "&".join(f"{name}{address.url()}" for name, address in addresses.items())
+    key = f"queue-counts:{request.user.pk}:{crc32(asked.encode())}"  # a view just saved is counted at once
     found = cache.get(key)
     if found is None:
-        addresses = {title: Address(**parts) for title, parts in VIEWS}
-        addresses |= {str(view.pk): saved.address_of(view) for view in saved.views_for(request.user)}
         found = {name: saved.count_words(address, request.user) for name, address in addresses.items()}
         cache.set(key, found, COUNTED_FOR)
     return JsonResponse(found)

@@ -39,6 +39,7 @@ RESOLUTION: dict[str, str] = {
     Disposition.LEGITIMATE_USEFUL: "released",
 }
 FRAUD = frozenset({Disposition.CONFIRMED_FRAUD, Disposition.SUSPECTED_FRAUD})
+GENUINE = frozenset({Disposition.LEGITIMATE, Disposition.LEGITIMATE_USEFUL})
 
 SHORTEST_RATIONALE = 10
 

@@ -29,12 +29,14 @@ class FraudsiteConfig(AppConfig):
         """Hang the upper floors' functions into the lower ones."""
         from django.contrib.auth.signals import user_logged_in, user_logged_out
 
+        from cases.querysets import kept_from
         from fraudsite import answering, sessions
         from scoring.screening import asked
-        from transactions import answers
+        from transactions import answers, withheld
         from transactions.signals import rang
 
         answers.provide(judge_now=answering.judge_now, find=answering.find, count=answering.count)
+        withheld.ask(kept_from)
         rang.connect(pass_on, dispatch_uid="fraudsite.pass_on")
         user_logged_in.connect(sessions.began, dispatch_uid="fraudsite.session_began")
         user_logged_out.connect(sessions.ended, dispatch_uid="fraudsite.session_ended")

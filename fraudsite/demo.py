@@ -1,19 +1,21 @@
-"""The demo's past: a simulated bank's history with its labels, profiles, a first model, and ten days that it judged.
+"""The demo's past: a simulated bank's history with its labels, profiles, a first model, and a quarter that it judged.
 
 Every step asks first whether it is done, so that an interrupted seed goes on where it stopped and a finished one takes
 a moment. The history is an import like a bank's own: rows, labels and progress are committed together, and since the
 simulated bank follows from its seed, going on means simulating again and skipping what is stored.
 
-The last days come as if they had been live: day by day the lane judges the payments, then learns what became known that
-day; a colleague has closed all cases but those of the last day. So the pages that look back on decisions have something
-to show at the first start.
+The last days come as if they had been live: day by day the lane judges the payments, the people of the desk work the
+cases (`demo_desk`), then the lane learns what became known that day. So the pages that look back have something to show
+at the first start.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -26,16 +28,18 @@ from django.db.transaction import atomic
 from django.utils import timezone
 
 from alerts.services import explain
-from cases.models import Case, CaseAlert
+from cases.models import CaseAlert
 from cases.seeds import seed_close_reasons, seed_queues
-from cases.services import claim, close_case, open_cases
-from cases.workflow import Status
-from fraudsite import pipeline
+from cases.services import open_cases
+from fraudsite import pipeline, worked
+from fraudsite.demo_desk import house, team
+from fraudsite.demo_desk.days import Desk
+from fraudsite.demo_desk.today import Today
 from fraudsite.roles import seed_groups
 from scoring import epochs, releases, seeds
 from scoring.lanes import LaneTaken
 from scoring.models import Epoch, ModelVersion, Release
-from transactions import partitions, querysets, rates
+from transactions import clock, partitions, querysets, rates
 from transactions.models import ApiClient, ImportJob, Lane
 from transactions.schema import from_document
 from transactions.services import Inserted, LabelIn, insert_labels, prepare, store
@@ -43,10 +47,14 @@ from transactions.simulator import FRAUD_TYPE, Bank, Simulated
 
 log = logging.getLogger(__name__)
 
-LANE, CLIENT, COLLEAGUE = "main", "demo bank", "investigator2"
+LANE, CLIENT = "main", "demo bank"
 DAYS, PER_DAY, SEED = settings.DEMO_DAYS, settings.DEMO_PER_DAY, 7
 BATCH = 2_000
 SMALL = 40_000  # payments below which a demo has more frauds than life, or there would be too few to learn from
+FRAUDS = 1.5  # how much more of them a demo has than life, or a desk of nine would have little to do
+QUARTER, LEARNT = 90, 45  # days that are judged at most, and days before them that the first model learns from
+OUTBREAK = timedelta(days=3)  # since when one shop charges too much
+TALLY_SECONDS = 60.0
 Progress = Callable[[int, int], None]
 
 
@@ -65,13 +73,14 @@ def seed_basics() -> tuple[Lane, ApiClient]:
 
 def recent_days(days: int) -> int:
     """How many of the last days are judged as if they had been live."""
-    return min(10, days // 5)
+    return min(QUARTER, max(days // 5, days - LEARNT))
 
 
 def _life(start: datetime, days: int, per_day: int) -> Iterator[Simulated]:
     bank = Bank(SEED)  # seconds of work, so not before the first payment is asked for
-    if days * per_day < SMALL:
-        bank.frauds = max(bank.frauds, 3.0)
+    bank.frauds = max(bank.frauds, FRAUDS if days * per_day >= SMALL else 3.0)
+    end = start + timedelta(days=days)
+    bank.outbreak((end - OUTBREAK).timestamp(), end.timestamp(), per_day // 10)
     yield from bank.history(start, days, per_day)
 
 
@@ -203,6 +212,46 @@ def _label(simulated: Simulated, transaction_id: int) -> LabelIn:
 # --- the last days, judged --------------------------------------------------------------------------------------------
 
 
+@dataclass
+class LastDays:
+    """What the last days are lived through with. Without a `desk` nobody works their cases."""
+
+    client: ApiClient
+    past: Past
+    payments: ImportJob
+    labels: ImportJob
+    keeper: pipeline.Keeper
+    desk: Desk | None
+    is_judged_elsewhere: bool = False
+
+    def live(self, end: datetime) -> None:
+        """The day that ends then: its payments judged, its cases worked, then what became known."""
+        while batch := self.past.until(end.timestamp(), BATCH):
+            _store(self.client, self.payments, batch, None)
+        with clock.standing_at(end):
+            self.judge()
+        if self.desk is not None:
+            self.desk.work(end)
+        _learn(self, end - timedelta(days=1), end)
+
+    def judge(self) -> None:
+        """Judge what is owed with the memory of the day before; a lane that has an owner is judged by it."""
+        try:
+            self.keeper.work()
+        except LaneTaken:
+            self.is_judged_elsewhere = True
+            log.info("lane %s has an owner, which judges the simulated days at its own time", self.keeper.lane_id)
+
+    def end(self, recent: int, before: datetime) -> None:
+        """What is owed after the last day."""
+        self.judge()
+        _work_off(partial(explain, limit=1000, within=timedelta(days=recent + 2)))
+        _work_off(partial(open_cases, since=None))
+        if self.is_judged_elsewhere and self.desk is not None:
+            self.desk.catch_up(before)
+            self.judge()
+
+
 def seed_recent(
     client: ApiClient,
     *,
@@ -212,84 +261,62 @@ def seed_recent(
     past: Past | None = None,
     progress: Progress | None = None,
 ) -> ImportJob:
-    """The last days as if live: each day its payments judged, then what became known that day; cases at the end.
+    """The last days as if live: each day its payments judged, its cases worked, then what became known that day.
 
     The job of the labels counts the days that are done: a day's labels and its count are one commit, and what comes
     before them is safe to repeat.
     """
     history = history_job(client, days=days, per_day=per_day, recent=recent)
-    plan = f"{history.file_name}: the last {recent}, "
-    payments = _job(client, ImportJob.Kind.TRANSACTIONS, plan + "judged", decide=True)
-    labels = _job(client, ImportJob.Kind.LABELS, plan + "labels")
+    payments, labels = _jobs_of_the_last(recent, history)
     if labels.status == ImportJob.Status.FINISHED:
         return labels
     past = past or Past(history.started_at, days, per_day)
     past.skip_to(history.next_row + payments.next_row)
     begin = history.started_at - timedelta(days=recent)
     keeper = pipeline.Keeper(client.lane_id, lambda: False, once=True)
+    last = LastDays(client, past, payments, labels, keeper, _desk(client, past))
     for day in range(labels.next_row, recent):
-        end = begin + timedelta(days=day + 1)
-        while batch := past.until(end.timestamp(), BATCH):
-            _store(client, payments, batch, None)
-        _judge(keeper)
-        _learn(client, labels, past, end - timedelta(days=1), end)
+        last.live(begin + timedelta(days=day + 1))
         if progress is not None:
             progress(day + 1, recent)
-    _judge(keeper)
-    _work_off(explain)
-    _work_off(open_cases)
-    _work_cases(client, past, history.started_at - timedelta(days=1))
-    _judge(keeper)
+    last.end(recent, history.started_at - timedelta(days=1))
     _finished(payments)
     return _finished(labels)
 
 
-def _judge(keeper: pipeline.Keeper) -> None:
-    """Judge what is owed with the memory of the day before; a lane that has an owner is judged by it."""
-    try:
-        keeper.work()
-    except LaneTaken:
-        log.info("lane %s has an owner, which judges the simulated days", keeper.lane_id)
+def _jobs_of_the_last(recent: int, history: ImportJob) -> tuple[ImportJob, ImportJob]:
+    """The imports that the payments and the labels of the last days are."""
+    plan, client = f"{history.file_name}: the last {recent}, ", history.client
+    payments = _job(client, ImportJob.Kind.TRANSACTIONS, plan + "judged", decide=True)
+    return payments, _job(client, ImportJob.Kind.LABELS, plan + "labels")
 
 
-def _learn(client: ApiClient, job: ImportJob, past: Past, begin: datetime, end: datetime) -> None:
+def _desk(client: ApiClient, past: Past) -> Desk | None:
+    """The people who work the cases of the past; None where nobody can sign in as the first of them."""
+    people = team.seed(client.lane)
+    return Desk(client.lane_id, people, past.frauds) if people else None
+
+
+def _learn(last: LastDays, begin: datetime, end: datetime) -> None:
     """One commit: what became known from `begin` until before `end`, and that this day is done."""
-    found = [each for at, each in sorted(past.known, key=_when) if begin.timestamp() < at <= end.timestamp()]
-    ids = querysets.ids_by_external_id(client, [each.payment["external_id"] for each in found])
+    found = [each for at, each in sorted(last.past.known, key=_when) if begin.timestamp() < at <= end.timestamp()]
+    ids = querysets.ids_by_external_id(last.client, [each.payment["external_id"] for each in found])
     labels = [_label(each, ids[each.payment["external_id"]]) for each in found]
+    if last.desk is not None:
+        labels = _said_by_others(labels)
     with atomic(), connection.cursor() as cursor:
         if labels:
-            insert_labels(cursor, labels, np.full(len(labels), client.lane_id, "i2"), job=job.pk)
-        ImportJob.objects.filter(pk=job.pk).update(next_row=F("next_row") + 1, accepted=F("accepted") + len(labels))
+            lanes = np.full(len(labels), last.client.lane_id, "i2")
+            insert_labels(cursor, labels, lanes, recorded_at=end, job=last.labels.pk)
+        done = {"next_row": F("next_row") + 1, "accepted": F("accepted") + len(labels)}
+        ImportJob.objects.filter(pk=last.labels.pk).update(**done)
 
 
-def _work_cases(client: ApiClient, past: Past, before: datetime) -> None:
-    """A colleague has closed the cases of payments made before then; without that person they are all still open."""
-    colleague = get_user_model().objects.filter(username=COLLEAGUE).first()
-    if colleague is None:
-        return
-    late = CaseAlert.objects.filter(alert__occurred_at__gte=before).values("case_id")
-    to_do = Case.objects.filter(lane=client.lane_id, status__in=(Status.NEW, Status.IN_REVIEW)).exclude(pk__in=late)
-    for case in to_do.order_by("pk"):
-        alerts = case.case_alerts.select_related("alert__transaction")
-        frauds = {each.pk: past.frauds.get(each.alert.transaction.external_id, "") for each in alerts}
-        claim(case.pk, colleague)
-        close_case(case.pk, by=colleague, **_verdict(frauds))
-
-
-def _verdict(frauds: dict[int, str]) -> dict[str, Any]:
-    """What the colleague found of a case, as `close_case` takes it; `frauds`: the fraud type of each alert or ""."""
-    found = sorted(filter(None, frauds.values()))
-    if not found:
-        said = {"close_reason": "LG-01", "rationale": "Reached by phone; the customer made the payment."}
-        return {"disposition": "legitimate"} | said
-    return {
-        "disposition": "confirmed_fraud",
-        "fraud_type": found[0],
-        "close_reason": "FR-01",
-        "rationale": "Reached by phone; the customer did not make the payment.",
-        "verdicts": {alert: "legitimate" for alert, fraud_type in frauds.items() if not fraud_type},
-    }
+def _said_by_others(labels: list[LabelIn]) -> list[LabelIn]:
+    """Without what investigators would say of payments that are in a case: the desk's people say it themselves."""
+    theirs = [each.transaction_id for each in labels if each.source == "investigator"]
+    in_cases = set(CaseAlert.objects.filter(pk__in=theirs).values_list("pk", flat=True))
+    return [each for each in labels if each.source != "investigator" or each.transaction_id not in in_cases]
 
 
 def _work_off(service: Callable[[], int]) -> None:
@@ -300,6 +327,19 @@ def _work_off(service: Callable[[], int]) -> None:
 
 def _when(known: tuple[float, Simulated]) -> float:
     return known[0]
+
+
+def seed_today(client: ApiClient, *, days: int = DAYS, per_day: int = PER_DAY, recent: int, past: Past) -> None:
+    """The desk as a shift leaves it at this hour, and the dashboards' roll-ups; once, and not without people."""
+    people = team.seed(client.lane)
+    if people is None or house.is_kept():
+        return
+    history = history_job(client, days=days, per_day=per_day, recent=recent)
+    payments, _ = _jobs_of_the_last(recent, history)
+    past.skip_to(history.next_row + payments.next_row)
+    Today(client.lane_id, people, past.frauds).lay_out()
+    worked.tally(TALLY_SECONDS)
+    house.keep(client.lane, people)
 
 
 # --- the first model --------------------------------------------------------------------------------------------------

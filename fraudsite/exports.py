@@ -13,10 +13,10 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
+from cases.audit import escaped
 from cases.sightings import saw
 from fraudsite.figures import Cell, Column, Span, Table
 
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet takes for the start of a formula
 NUMBER = re.compile(r"-\d+(\.\d+)?", re.ASCII)
 
 
@@ -63,4 +63,4 @@ def safe(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.replace("\x00", "")
-    return f"'{text}" if text.startswith(DANGEROUS) and not NUMBER.fullmatch(text) else text
+    return text if NUMBER.fullmatch(text) else escaped(text)

@@ -16,12 +16,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from alerts.live import masked
 from cases import search, sightings
 from cases.entities import lanes_of
 from cases.models import Case
-from cases.querysets import for_member
+from cases.querysets import for_member, kept_from
 from transactions.codes import entity_key
+from transactions.masks import masked
 from transactions.models import Transaction
 
 MOST = 6  # of each kind
@@ -71,12 +71,11 @@ def customers(user: Any, text: str) -> Found:
     """The customer of exactly this reference, if a payment of theirs is in a lane that the person sees."""
     key = entity_key("customer", text)
     lane = Transaction.objects.filter(customer=key, lane__in=lanes_of(user)).values_list("lane", flat=True).first()
-    if lane is None:
+    if lane is None or key in kept_from(user):
         return []
     url = f"{reverse('admin:entity', args=['customer', str(key)])}?lane={lane}"
-    return [
-        {"label": f"Customer {masked(text)}", "hint": "everything of this customer", "icon": "user-round", "url": url}
-    ]
+    label = f"Customer {masked(text, 'CU')}"
+    return [{"label": label, "hint": "everything of this customer", "icon": "user-round", "url": url}]
 
 
 PROVIDERS: tuple[Callable[[Any, str], Found], ...] = (by_number, customers, by_name)
@@ -85,7 +84,7 @@ PROVIDERS: tuple[Callable[[Any, str], Found], ...] = (by_number, customers, by_n
 def _cases(cases: QuerySet[Case]) -> Found:
     return [
         {
-            "label": f"{case.number} · {masked(case.customer_ref)}",
+            "label": f"{case.number} · {masked(case.customer_ref, 'CU')}",
             "hint": f"{case.get_status_display()}, P{case.priority}",
             "icon": "inbox",
             "url": reverse("admin:case", args=[case.pk]),

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -31,7 +30,7 @@ from scoring.lanes import LIVE, LOCK_MILLISECONDS, Claim, Commit, KeysHeld, Lane
 from scoring.models import LOG_KIND
 from scoring.profiles import LABEL_ROW, Profiles
 from scoring.services import Decisions, decide, decide_unseen, is_judged
-from transactions import binary, few, ring
+from transactions import binary, clock, few, ring
 from transactions.binary import Column
 from transactions.facts import FACT_COLUMNS, FACTS, blank, micros, together
 from transactions.services import Inserted, Prepared, insert
@@ -168,7 +167,7 @@ def _commit(lane: Lane, claim: Claim) -> Done:
             events, advanced = _advance(commit.memory, facts, labels, labelled, int(seqs[0]))
             done.took["features"] = time.perf_counter() - began
             decisions, links = decide(facts, advanced.matrix[: len(facts)], judge), advanced.links
-        done.decisions, done.decided_at = decisions, micros(datetime.now(UTC))
+        done.decisions, done.decided_at = decisions, micros(clock.now())
         _store(commit, done, seqs, fallback=claim.fallback)
         _log_labels(commit, lane.id, labels, events[len(facts) :])
         _link(commit, lane.id, links)
@@ -292,7 +291,8 @@ def _store(commit: Commit, done: Done, seqs: np.ndarray, *, fallback: bool) -> N
     if decisions is None or not done.payments:
         return
     facts, seqs = decisions.facts, seqs[: done.payments]
-    commit.store("decision", decisions.columns(seqs, done.decided_at))
+    moments = clock.each(facts["received_at"], done.decided_at)
+    commit.store("decision", decisions.columns(seqs, done.decided_at) | {"decided_at": ("timestamptz", moments)})
     entries: dict[str, Column] = {
         "lane": ("int2", facts["lane"]),
         "seq": ("int8", seqs),
@@ -312,7 +312,7 @@ def _alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, done: Done) -> 
     places = np.flatnonzero(stopped(decisions.outcomes))
     if not len(places):
         return {}
-    facts, decided_at = decisions.facts[places], done.decided_at
+    facts = decisions.facts[places]
     customers = done.kept.customers() if done.kept is not None else {}
     if unknown := [each for each in facts["id"].tolist() if each not in customers]:
         cursor.execute("SELECT id, customer_ref FROM transaction WHERE id = ANY(%s)", [unknown])
@@ -320,7 +320,8 @@ def _alerts(cursor: Any, decisions: Decisions, seqs: np.ndarray, done: Done) -> 
     head = np.zeros(
         len(places), [("id", "i8"), ("seq", "i8"), ("decided_at", "i8"), ("outcome", "i2"), ("score", "i2")]
     )
-    head["id"], head["seq"], head["decided_at"] = decisions.ids[places], seqs[places], decided_at
+    head["id"], head["seq"] = decisions.ids[places], seqs[places]
+    head["decided_at"] = clock.each(facts["received_at"], done.decided_at)
     head["outcome"], head["score"] = decisions.outcomes[places], decisions.scores[places]
     return alert_rows(
         facts,

@@ -42,6 +42,7 @@ SET_UP = [  # what those who lead arrange; who is in a queue and its limits stay
     *_of("cases", "view_checkitem", "add_checkitem", "change_checkitem"),
     *_of("cases", "view_snippet", "add_snippet", "change_snippet", "delete_snippet"),
 ]
+REPORT = _of("cases", "view_filing", "add_filing")  # reports of suspicious activity; others must not know of them
 PROPOSE = _of("scoring", "propose_policy", "propose_rule", "add_list")
 APPROVE = _of("scoring", "approve_policy", "approve_rule", "approve_list")
 LISTING = _of("scoring", "propose_list", "watch_list")
@@ -64,7 +65,7 @@ EVERYTHING = "*view"  # every view permission of our own apps
 ROLES: dict[str, list[str]] = {
     "analyst": DESK + WORK,  # closing below a limit comes with the limit; until then they escalate
     "investigator": DESK + WORK + CLOSE + UNMASK + LISTING,
-    "team_lead": DESK + WORK + CLOSE + UNMASK + LEAD + SET_UP + TUNING + PROPOSE + LISTING + SWITCH,
+    "team_lead": DESK + WORK + CLOSE + UNMASK + LEAD + REPORT + SET_UP + TUNING + PROPOSE + LISTING + SWITCH,
     "model_admin": TUNING + PROPOSE + APPROVE + MODELS + LISTING + SWITCH,
     "auditor": [EVERYTHING, *UNMASK],
     "platform_admin": PLATFORM,

@@ -162,6 +162,12 @@ class DeskSite(AdminSite):
             "search_url": self.page_url("search", user) or self.page_url("queue", user),
         }
 
+    def exported(self, request: HttpRequest, **data: Any) -> None:
+        """Write down that the person took something away; for pages of apps below the cases, which keep such lines."""
+        from cases import sightings
+
+        sightings.saw(request, "exported", **data)
+
     def bell(self, user: Any) -> dict[str, Any]:
         """Where the person's mentions are and, asked only when it is drawn, how many they have not seen."""
         from cases import mentions

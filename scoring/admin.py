@@ -36,6 +36,7 @@ class DecisionAdmin(JudgeAgain):
     readonly_fields = ["transaction_id", "release_id"]
     search_fields = ["=transaction_id"]
     search_help_text = "The payment's id"
+    customer = "transaction__customer"
 
 
 @admin.register(Release)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
@@ -170,8 +170,9 @@ def _answer(request: HttpRequest, held: List, done: Any) -> HttpResponse:
 
 @require_GET
 def exported(request: HttpRequest, pk: int) -> HttpResponse:
-    """The standing entries as a CSV file."""
+    """The standing entries as a CSV file; that it was taken stays written."""
     held = get_object_or_404(List, pk=pk)
+    admin.site.exported(request, what="list", list=held.name)
     response = HttpResponse(lists.written(held), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{held.name}.csv"'
     return response

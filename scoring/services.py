@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from django.db import connection
 from django.db.transaction import atomic
-from django.utils import timezone
 
 from scoring import features
 from scoring.entries import Told, told
@@ -25,6 +24,7 @@ from scoring.policy import APPROVE, NO_SCORE, REVIEW
 from scoring.reasons import Reason, rule_hits, sentences
 from scoring.registry import to_score
 from scoring.releases import Judge
+from transactions import clock
 from transactions.binary import Column
 from transactions.codes import OUTCOME
 
@@ -276,7 +276,7 @@ def resolve_held(
             "INSERT INTO hold_resolution (transaction_id, lane, resolution, source, by, resolved_at, final_at)"
             f" SELECT held.*, %s, %s, %s, %s, clock_timestamp() + %s FROM ({HELD}) held"
             " ON CONFLICT DO NOTHING RETURNING transaction_id",
-            [resolution, source, by, timezone.now(), after, decisions],
+            [resolution, source, by, clock.now(), after, decisions],
         )
         return [row[0] for row in cursor.fetchall()]
 
@@ -297,7 +297,7 @@ def take_back(transaction_ids: Sequence[int], *, source: str, since: datetime) -
 
 def resolve_overdue_holds(*, limit: int = 1000) -> list[int]:
     """Give held payments whose time is up the resolution their policy declares; the ids that were resolved."""
-    now = timezone.now()
+    now = clock.now()
     with connection.cursor() as cursor:
         cursor.execute(OVERDUE, [now, now, limit])
         return [row[0] for row in cursor.fetchall()]

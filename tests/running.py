@@ -82,12 +82,16 @@ class RunningDesk:
     def manage(self, *arguments: str, seconds: float = 120) -> str:
         """What a manage.py command on this desk's servers prints; it may take so many seconds."""
         command = [sys.executable, "manage.py", *arguments]
-        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        environment |= {"FRAUD_STATE": str(self.state), **SMALL_PAST}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=True
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds, check=True
         )
         return done.stdout
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that is to use this desk's servers."""
+        named = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        return named | {"FRAUD_STATE": str(self.state), **SMALL_PAST}
 
     def socket(self, path: str, session: str) -> ClientConnection:
         """An open web socket on the desk's one origin."""
@@ -104,8 +108,7 @@ class RunningDesk:
         """Start on a free port and wait for the line; raises AssertionError with the output when it ends before."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = str(probe.getsockname()[1])
-        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        environment |= {"FRAUD_STATE": str(self.state), "PORT": port, "FRAUD_TRAFFIC": traffic, **SMALL_PAST}
+        environment = self.environment | {"PORT": port, "FRAUD_TRAFFIC": traffic}
         with open(self.output, "wb") as file:
             command = [sys.executable, "-m", "fraudsite.supervisor"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 from transactions import querysets
 from transactions.auth import SCOPES, issue_key, revoke_key
-from transactions.browsing import FactAdmin
+from transactions.browsing import CustomerAdmin, FactAdmin
 from transactions.models import (
     ApiClient,
     ApiKey,
@@ -24,15 +24,14 @@ from transactions.models import (
     Label,
     Lane,
     Transaction,
-    TransactionDetail,
 )
 
 
 @admin.register(Transaction)
-class TransactionAdmin(FactAdmin):
+class TransactionAdmin(CustomerAdmin):
     """Payments, found by id, by the bank's own id or by customer."""
 
-    list_display = ["external_id", "occurred_at", "money", "type", "channel", "customer_ref", "intake"]
+    list_display = ["external_id", "occurred_at", "money", "type", "channel", "who", "intake"]
     search_fields = ["external_id", "customer_ref"]
     search_help_text = "The payment's id, the bank's own id of the payment, or of the customer, in full."
 
@@ -56,6 +55,7 @@ class LabelAdmin(FactAdmin):
 
     list_display = ["id", "payment", "verdict", "source", "fraud_type", "known_at", "author"]
     raw_id_fields = ["transaction"]
+    customer = "transaction__customer"
 
     @admin.display(description="transaction")
     def payment(self, label: Label) -> int:
@@ -68,14 +68,6 @@ class ImportJobAdmin(FactAdmin):
 
     list_display = ["file_name", "kind", "client", "status", "next_row", "accepted", "known", "rejected", "started_at"]
     list_select_related = ["client"]
-
-
-@admin.register(TransactionDetail)
-class TransactionDetailAdmin(FactAdmin):
-    """The documents as they were sent; reached from a payment, not from the index."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return False
 
 
 class LastingAdmin(admin.ModelAdmin):

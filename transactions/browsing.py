@@ -6,8 +6,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+
+from transactions import withheld
+from transactions.masks import masked
 
 MOST_LISTED = 10_000
 
@@ -30,6 +34,13 @@ class FactAdmin(admin.ModelAdmin):
     list_max_show_all = 0
     actions: Any = None
     ordering = ["-pk"]
+    customer = ""  # where a row names its customer, by entity key: rows of whom the reader is kept from are left out
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows that this reader may see."""
+        rows = super().get_queryset(request)
+        kept_from = withheld.customers(request.user) if self.customer else ()
+        return rows.exclude(**{f"{self.customer}__in": kept_from}) if kept_from else rows
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody adds here."""
@@ -42,3 +53,19 @@ class FactAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody deletes at all."""
         return False
+
+
+class CustomerAdmin(FactAdmin):
+    """Rows with the bank's own name of a customer, which is masked here as everywhere."""
+
+    customer = "customer"
+    readonly_fields = ["who"]
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Never the name in full."""
+        return [*(super().get_exclude(request, obj) or []), "customer_ref"]
+
+    @admin.display(description="customer")
+    def who(self, row: Any) -> str:
+        """By its last four characters."""
+        return masked(row.customer_ref, "CU")

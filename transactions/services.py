@@ -21,7 +21,7 @@ from django.db import IntegrityError, connection
 from django.db.transaction import atomic, on_commit
 from django.utils import timezone
 
-from transactions import binary, codes, signals
+from transactions import binary, clock, codes, signals
 from transactions.codes import CodeTable
 from transactions.columns import Columns, columns_of
 from transactions.facts import FACTS, micros, together
@@ -466,7 +466,7 @@ def insert_labels(
 
     Rings after the commit, but not for an import (`job`): its labels enter by an epoch or by the lane's own sweep.
     """
-    recorded_at = recorded_at or timezone.now()
+    recorded_at = recorded_at or clock.now()
     ids = _draw(cursor, "label_id_seq", len(labels))
     columns: dict[str, binary.Column] = {
         "id": ("int8", ids),

@@ -7,7 +7,7 @@ that no single field gives a fraud away. Deterministic: the same seed and the sa
 
 Scenarios: cards tested in a burst at one site; an account taken over (new device, new payee, instant transfers); a
 stolen or cloned card (impossible travel); a site or terminal compromised for weeks; an odd amount; payers talked into
-paying a mule.
+paying a mule; a ring whose one phone works many accounts in turn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from math import cos, exp, log, pi, sqrt
@@ -53,6 +53,7 @@ CAMPAIGNS = {
     "odd_amount": 0.00100,
     "mule": 0.00009,
     "compromised": 0.00030,
+    "ring": 0.00005,
 }
 AT_ONCE = 4  # compromised merchants, and mules, at any one time
 WELL_KNOWN, DRAWN_THERE = 50, 0.08  # shops that everybody knows, and the share of purchases made in one of them
@@ -63,6 +64,7 @@ FRAUD_TYPE = {
     "odd_amount": "card_not_present",
     "mule": "payer_manipulated",
     "compromised": "merchant_collusion",
+    "ring": "mule",
 }
 # How a fraud becomes known: source, share, median days, spread.
 REPORTS = [("customer", 0.40, 0.6, 1.0), ("chargeback", 0.40, 5.5, 0.4), ("investigator", 0.14, 0.15, 0.8)]
@@ -360,6 +362,18 @@ class Bank:
         euros = self.rng.choice((490.0, 950.0, 1480.0, 1950.0, 2900.0, 4900.0)) + self.rng.randrange(0, 50)
         return self._transfer(who, at, payee, euros, device=self.rng.choice(who.devices), scenario="mule")
 
+    def _begin_ring(self, at: float) -> None:
+        """Accounts that were bought or opened under false names: one phone works them in turn, for one payee."""
+        rng = self.rng
+        phone = new_device(rng, "ring", phone=True, ip=thief_address(rng))
+        payee = new_payee(rng, "mule", rng.choice(("LT", "ES", "RO", "DE")), since=at)
+        for who in rng.sample(self.customers, rng.randrange(4, 8)):
+            for _ in range(rng.choice((1, 2, 2))):
+                self._plan(at + rng.uniform(0, 6) * DAY * self.pace, self._pass_on, who, payee, phone)
+
+    def _pass_on(self, at: float, who: Customer, payee: Payee, phone: Device) -> Simulated:
+        return self._transfer(who, at, payee, self.rng.uniform(350.0, 2400.0), device=phone, scenario="ring")
+
     def _mule_account(self) -> Payee:
         if self._mules and self.rng.random() < 0.5:
             return self.rng.choice(self._mules)[0]
@@ -374,6 +388,22 @@ class Bank:
         self._skimmed = [s for s in self._skimmed if s.until > at]
         if len(self._skimmed) < AT_ONCE and all(s.merchant is not merchant for s in self._skimmed):
             self._skimmed.append(Skimmed(merchant, until))
+
+    def outbreak(self, begin: float, end: float, sales: int) -> None:
+        """One well-known shop charges too much from `begin` on, more often from day to day; its customers soon call."""
+        rng = self.rng
+        shop = next(each for each in self.well_known if not each.trade.online and each.trade.mcc != CASH)
+        neighbours = [who for who in self.customers if who.home.city == shop.place.city] or self.customers
+        for _ in range(sales):
+            when = begin + (end - begin) * sqrt(rng.random())
+            self._plan(when, self._overcharged, rng.choice(neighbours), shop)
+
+    def _overcharged(self, at: float, who: Customer, shop: Merchant) -> Simulated:
+        rng = self.rng
+        euros = self._price(shop, who) * rng.uniform(2.0, 6.0)
+        made = self._card_payment(who, at, shop, euros, scenario="compromised")
+        soon = Report("fraud", "customer", FRAUD_TYPE["compromised"], rng.uniform(2, 20) * HOUR)
+        return replace(made, report=soon) if rng.random() < 0.7 else made
 
     def _tampered(self, merchant: Merchant, at: float) -> bool:
         return any(s.merchant is merchant and at < s.until for s in self._skimmed) and self.rng.random() < 0.75

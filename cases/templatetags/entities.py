@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
-from django.urls import reverse
 
 from cases import entities
 from cases.dossier import Flagged
@@ -29,10 +28,9 @@ def entity_tabs(chosen: Flagged) -> list[dict[str, Any]]:
     for kind in BESIDE:
         key = getattr(payment, kind)
         if key:
-            name = entities.name_in(chosen.document, kind, key)
-            url = f"{reverse('admin:entity', args=[kind, str(key)])}?lane={payment.lane}"
-            title = SHORT.get(kind, entities.NAMES[kind])
-            found.append({"kind": kind, "key": key, "title": title, "value": name.masked, "url": url})
+            entity = entities.Entity(kind, key, payment.lane)
+            name, title = entities.name_in(chosen.document, kind, key), SHORT.get(kind, entity.title)
+            found.append({"kind": kind, "key": key, "title": title, "value": name.masked, "url": entity.url()})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import template
@@ -47,6 +48,6 @@ def hours(queue: Any) -> str:
 
 
 @register.filter
-def at(values: dict[Any, Any], key: Any) -> Any:
-    """The value of a key, 0 if it is not there."""
-    return values.get(key, 0)
+def at(values: Any, key: Any) -> Any:
+    """The value of a key; 0 if it is not there, or if there are no values (a template gives "" for what is missing)."""
+    return values.get(key, 0) if isinstance(values, Mapping) else 0

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cases.models import Case
-from cases.querysets import for_member, open_ones
+from cases.querysets import for_member, kept_from, open_ones
 from fraudsite.dashboards.links import entity_url, queue_url
 from fraudsite.figures import Cell, Column, Figure, Span, Table, base_currency, count, money, rows, text
 from fraudsite.measures import measure
@@ -42,7 +42,8 @@ def build(request: HttpRequest, span: Span) -> dict[str, Any]:
     """The riskiest customers with their open case; the range of the address does not matter here."""
     now = timezone.now()
     values = {"since": now - WINDOW, "newest": NEWEST, "now": now, "high": HIGH, "top": TOP}
-    found = rows(RISK_SQL, values)
+    kept = kept_from(request.user)
+    found = [row for row in rows(RISK_SQL, values) if row[0] not in kept]
     customers = [row[0] for row in found]
     cases, past, currency = open_cases(request.user, customers), earlier_fraud(customers), base_currency()
     lines = [line(row, cases.get(row[0]), past.get(row[0], 0), currency, now) for row in found]

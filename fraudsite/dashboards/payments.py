@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from cases.querysets import for_member
+from cases.querysets import for_member, kept_from
 from fraudsite.dashboards.links import entity_url, rows_url
 from fraudsite.figures import Cell, Column, Span, Table, base_currency, money, rows, text
 from fraudsite.templatetags.desk import masked, words
@@ -173,7 +173,8 @@ def columns(currency: str) -> list[Column]:
 
 def lines(user: Any, payments: list[int]) -> list[list[Cell]]:
     """The payments' rows, in the order given; a case is named where the reader may open it."""
-    found = {row[0]: row for row in rows(DETAILS, [payments])}
+    kept = kept_from(user)
+    found = {row[0]: row for row in rows(DETAILS, [payments]) if row[2] not in kept}
     asked = {row[10] for row in found.values() if row[10]}
     mine = set(for_member(user).filter(pk__in=asked).values_list("pk", flat=True)) if _sees_cases(user) else set()
     linked, currency = _sees_cases(user), base_currency()

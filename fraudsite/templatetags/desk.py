@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from alerts.live import amount_text
 from alerts.live import band as band_of
+from transactions import masks
 from transactions.codes import CURRENCY, OUTCOME
 
 register = template.Library()
@@ -139,10 +140,7 @@ def span(seconds: float | None) -> str:
 @register.filter
 def masked(token: object, prefix: str = "") -> str:
     """An identifier by its last four characters: "CU ••4417"; short ones show nothing of themselves."""
-    text = str(token or "")
-    if not text:
-        return "not sent"
-    return f"{prefix} ••{text[-4:] if len(text) > 4 else ''}".strip()
+    return masks.masked(str(token or ""), prefix) or "not sent"
 
 
 @register.filter

@@ -60,6 +60,7 @@ function row(alert) {
   $(".d-ccy", amount).textContent = alert.currency;
   channel.textContent = say(alert.channel);
   $("a", open).href = `../cases/by-alert/${alert.id}/`;
+  $(".d-sr", open).textContent = ` case of ${alert.customer}`;
   return tr;
 }
 

@@ -82,6 +82,7 @@ function startClose(form, told) {
     const why = [];
     if (told.much) why.push("the amount reaches the queue's limit");
     if ((told.blocked ?? []).some(genuine)) why.push("it overrules a rule or list that blocks");
+    if (form.elements.second?.checked) why.push("you ask for one");
     return why.length ? [["shield-check", `Waits for a second person: ${why.join(" and ")}.`]] : [];
   }
 

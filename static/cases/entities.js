@@ -18,3 +18,6 @@ const seen = new MutationObserver((changes) => {
   for (const { target } of changes) if (!target.hidden && target.dataset.panel) fill(target);
 });
 for (const panel of document.querySelectorAll("[data-panel]")) seen.observe(panel, { attributeFilter: ["hidden"] });
+
+// A case about a merchant or a device begins with that one, not with one of its many customers.
+document.addEventListener("DOMContentLoaded", () => document.querySelector("[data-first]")?.click());

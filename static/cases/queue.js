@@ -2,6 +2,7 @@
 // Nothing moves under the hand: the list keeps its place and the focus whatever else changes.
 import { open } from "../desk/dialog.js";
 import { register } from "../desk/keys.js";
+import { pace } from "../desk/pace.js";
 import { toast } from "../desk/undo.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -205,26 +206,20 @@ document.addEventListener("click", (event) => {
 const banner = $("[data-testid=live-banner]");
 const words = $("[data-fresh-words]");
 let waiting = [];    // alerts since the rows were made: { lane, seq, severity }
-let shownAt = 0;
-let timer = 0;
 
 function show() {
-  timer = 0;
-  shownAt = performance.now();
   const urgent = waiting.filter((alert) => alert.severity === 1).length;
-  words.textContent = `${waiting.length} new${urgent ? `, ${urgent} of them P1` : ""}`;
+  const told = `${waiting.length} new${urgent ? `, ${urgent} of them P1` : ""}`;
+  if (words.textContent !== told) words.textContent = told;
   banner.hidden = waiting.length === 0;
 }
-// However fast alerts come, the banner speaks at most once a second.
-function soon() {
-  if (!timer) timer = setTimeout(show, Math.max(0, 1000 - (performance.now() - shownAt)));
-}
+const soon = pace(show, 1000);   // a banner that is read aloud speaks at most once a second
 document.addEventListener("desk:message", (event) => {
   const message = event.detail;
   if (message.type === "skipped") { waiting.push({}); soon(); return; }
   if (message.type !== "alerts" || !message.alerts.length) return;
   waiting.push(...message.alerts.map(({ seq, severity }) => ({ lane: message.lane, seq, severity })));
-  soon();
+  soon(message.alerts.length);
 });
 
 // R: the rows as they are now. What arrives while they come stays announced; the current row and the selection stay.
@@ -253,7 +248,6 @@ function swap(fresh) {
   mark(rows().find((row) => row.dataset.case === here) ?? rows()[0]);
   const seen = JSON.parse($("#queue-follow").textContent).after;
   waiting = waiting.filter(({ lane, seq }) => seq > (seen[lane] ?? -1));
-  clearTimeout(timer);
   show();
   showPicked();
   if (focused) $(".d-list-body")?.focus();

@@ -11,6 +11,7 @@ import "./session.js";
 import "./tabs.js";
 import "./theme-switch.js";
 import "./times.js";
+import "./tips.js";
 import "./undo.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);

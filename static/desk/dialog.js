@@ -1,4 +1,5 @@
-// Dialogs: data-open="id" on a button opens one, data-close or a click beside it closes, Ctrl+Enter submits its main button.
+// Dialogs: data-open="id" on a button opens one, data-close or a click beside it closes, Ctrl+Enter submits its main button,
+// and without a dialog the form of the page whose button says so.
 // The browser keeps the focus inside and gives it back on closing.
 export function open(id) {
   const dialog = typeof id === "string" ? document.getElementById(id) : id;
@@ -22,6 +23,7 @@ document.addEventListener("click", (event) => {
 document.addEventListener("keydown", (event) => {
   if (!(event.ctrlKey || event.metaKey) || event.key !== "Enter") return;
   const top = [...document.querySelectorAll("dialog[open]")].at(-1);
-  const main = top?.querySelector("[data-submit], .d-btn--main, .d-btn--fraud");
+  const main = top ? top.querySelector("[data-submit], .d-btn--main, .d-btn--fraud")
+    : (event.target.closest?.("form") ?? document).querySelector("main [data-submit]");
   if (main) { event.preventDefault(); main.click(); }
 });

@@ -60,6 +60,7 @@ function fresh(message) {
   const known = cursor[message.lane] ?? -1;
   const alerts = message.alerts.filter((alert) => alert.seq > known);
   if (alerts.length) cursor[message.lane] = Math.max(...alerts.map((alert) => alert.seq));
+  if (message.to > known) cursor[message.lane] = message.to;   // some are not for this person
   return alerts;
 }
 

@@ -1,7 +1,7 @@
 // Menus: a button with data-menu opens the part it controls. Escape and a click elsewhere close it; arrows walk its items.
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const part = (button) => document.getElementById(button.getAttribute("aria-controls"));
-const items = (button) => $$("a[href], button", part(button));
+const items = (button) => $$("a[href], button", part(button)).filter((item) => item.checkVisibility?.() ?? item.offsetParent !== null);
 
 function toggle(button, on = button.getAttribute("aria-expanded") !== "true") {
   button.setAttribute("aria-expanded", on);

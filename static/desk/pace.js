@@ -3,8 +3,9 @@ const QUIET = 250;
 const STORM = 1000;
 const MANY = 8;            // arrivals within a second that make a storm
 
-// pace(draw) gives soon(n): n things arrived, draw when it is time. Between two drawings lies at least the gap of the moment.
-export function pace(draw) {
+// pace(draw) gives soon(n): n things arrived, draw when it is time. Between two drawings lies at least the gap of the
+// moment; `quiet` is the gap while there is no storm, in milli-seconds.
+export function pace(draw, quiet = QUIET) {
   let drawnAt = -Infinity;
   let timer = 0;
   let arrivals = [];
@@ -12,7 +13,7 @@ export function pace(draw) {
     const at = performance.now();
     arrivals = arrivals.filter((each) => at - each.at < STORM);
     const storm = arrivals.reduce((sum, each) => sum + each.count, 0) > MANY;
-    return (storm ? STORM : QUIET) - (at - drawnAt);
+    return (storm ? STORM : quiet) - (at - drawnAt);
   }
   function now() {
     const rest = left();   // a storm may have begun while this waited

@@ -20,6 +20,11 @@ function fromAddress() {
 }
 
 $$("[role=tablist]").forEach((list) => {
+  $$("[role=tab]", list).forEach((tab) => {
+    const panel = document.getElementById(tab.getAttribute("aria-controls"));
+    tab.id ||= `tab-${panel.id}`;
+    if (!panel.hasAttribute("aria-label")) panel.setAttribute("aria-labelledby", tab.id);
+  });
   list.addEventListener("click", (event) => { const tab = event.target.closest("[role=tab]"); if (tab) showTab(tab); });
   list.addEventListener("keydown", (event) => {
     const tabs = $$("[role=tab]", list);

@@ -311,3 +311,21 @@ async def test_alerts_of_a_rescreening_arrive_once_outside_the_order(lane, analy
     await push(lane, await raise_async(lane, 10), after=9)
     assert await seqs(feed, 0.7) == [10]
     await feed.disconnect()
+
+
+async def test_alerts_of_a_relative_are_withheld_and_the_cursor_goes_on(lane, analyst, monkeypatch):
+    from transactions import withheld
+
+    monkeypatch.setattr(withheld, "_says", lambda user: frozenset({1}) if user == analyst else frozenset())
+    await raise_async(lane, 1)
+    other = await raise_async(lane, 2)
+    await sync_to_async(Alert.objects.filter(pk=other.pk).update)(customer=2)
+    feed = await socket(analyst, "after=0")
+    assert await feed.connect()
+    message = await hear(feed, "alerts")
+    assert ([each["seq"] for each in message["alerts"]], message["to"]) == ([2], 2)
+    relative = await raise_async(lane, 3)
+    await push(lane, relative, after=2)
+    message = await hear(feed, "alerts")
+    assert (message["alerts"], message["to"]) == ([], 3)
+    await feed.disconnect()

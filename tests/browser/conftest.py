@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import APIResponse, Browser, Page, expect, sync_playwright
 
+from tests.browser import deeds
+from tests.browser.deskwork import Team, found
+from tests.browser.inside import Inside
 from tests.running import RunningDesk
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -25,6 +28,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+FIRST = "/desk/preferences/"  # where a person is put down who was not asked for elsewhere: the lightest page
+REFUSALS = ("403 (Forbidden)", "409 (Conflict)", "422 (")  # pages that refuse; the browser notes each as an error
+expect.set_options(timeout=10_000)
 
 
 @dataclass
@@ -33,11 +39,19 @@ class Visitor:
 
     desk: RunningDesk
     page: Page
+    session: str
     complaints: list[str] = field(default_factory=list)
 
-    def open(self, path: str) -> None:
+    def open(self, path: str) -> Page:
         """Go to a page of the desk."""
         self.page.goto(self.desk.url + path)
+        return self.page
+
+    def send(self, path: str, **form: str) -> APIResponse:
+        """A direct POST, whatever buttons the page has; a redirect is not followed."""
+        cookies = {each["name"]: each["value"] for each in self.page.context.cookies()}
+        headers = {"X-CSRFToken": cookies["csrftoken"]}
+        return self.page.context.request.post(self.desk.url + path, form={**form}, headers=headers, max_redirects=0)
 
     def shot(self, name: str) -> None:
         """A screenshot into SCREENSHOTS, where that is set."""
@@ -56,31 +70,47 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def inside(running_desk: RunningDesk) -> Iterator[Inside]:
+    """Does deeds inside the running desk."""
+    inside = Inside(running_desk)
+    yield inside
+    inside.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_team(running_desk: RunningDesk, inside: Inside) -> Team:
+    """A team for the tests of a file that only look, or each take their own case."""
+    return found(running_desk, inside)
+
+
 @pytest.fixture
-def sign_in(browser: Browser, running_desk: RunningDesk) -> Iterator[Callable[[str], Visitor]]:
-    """Signs a demo user in at a browser of their own. At the end nobody's console may have complained."""
+def team(running_desk: RunningDesk, inside: Inside) -> Team:
+    """A team for this test alone."""
+    return found(running_desk, inside)
+
+
+@pytest.fixture
+def sign_in(browser: Browser, running_desk: RunningDesk, inside: Inside) -> Iterator[Callable[..., Visitor]]:
+    """Puts a person at a browser of their own, signed in. At the end nobody's console may have complained."""
     visitors: list[Visitor] = []
 
-    def enter(username: str, **options: Any) -> Visitor:
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce", **options)
-        visitor = Visitor(running_desk, context.new_page())
+    def enter(username: str, at: str = FIRST, **options: Any) -> Visitor:
+        context = browser.new_context(
+            **{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"} | options
+        )
+        session = inside(deeds.session_of, username=username)
+        context.add_cookies([{"name": "session", "value": session, "url": running_desk.url}])
+        visitor = Visitor(running_desk, context.new_page(), session)
         visitor.page.on("console", lambda said: visitor.complaints.append(said.text) if said.type == "error" else None)
         visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
         visitors.append(visitor)
-        person = running_desk.access["users"][username]
-        visitor.open("/desk/login/")
-        visitor.page.fill("input[name=username]", person["username"])
-        visitor.page.fill("input[name=password]", person["password"])
-        visitor.page.click("[data-testid=sign-in]")
-        visitor.page.wait_for_url("**/desk/")
+        visitor.open(at)
         return visitor
 
     yield enter
     complaints = [
-        text
-        for visitor in visitors
-        for text in visitor.complaints
-        if "403 (Forbidden)" not in text and "422 (" not in text
+        text for visitor in visitors for text in visitor.complaints if not any(refusal in text for refusal in REFUSALS)
     ]
     for visitor in visitors:
         visitor.page.context.close()

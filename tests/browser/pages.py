@@ -1,4 +1,4 @@
-"""Every page there is, as a person finds it: from the rail, the user menu, and the first case and customer in it."""
+"""Every page there is, as a person finds it: from the rail, the user menu, and the links on the pages themselves."""
 
 from __future__ import annotations
 
@@ -14,33 +14,55 @@ from tests.running import RunningDesk
 READERS = ("lead", "admin", "auditor")
 WIDTHS = (1280, 1440)
 THEMES = ("light", "dark")
+# On the dashboard stand the rail and the tabs of its sisters.
+LISTED = "#nav-sidebar .d-group:not(.d-records, .d-views) a, nav[aria-label=Dashboards] a"
+RECORDS = "#nav-sidebar .d-records a"
 # Pages that no rail lists, and from which page a link leads to them.
 BEHIND = {
+    "dashboard-rows": ("dashboard", "[data-testid=figure-stopped] a"),
+    "queue-filters": ("queue", "[data-testid=filter-open]"),
+    "save-view": ("queue", "[data-testid=save-view]"),
     "case": ("queue", "[data-testid=queue-table] a[href*='/cases/']"),
-    "entity": ("case", "a[href*='/entities/']"),
+    "rule-as-fired": ("case", "main a[href*='/rules/fired/']"),
+    "entity": ("case", "main a[href*='/entities/']"),
     "list": ("lists", "main a[href*='/lists/']"),
     "rule": ("rules", "main a[href*='/rules/']"),
     "model": ("models", "main a[href*='/models/']"),
+    "approval": ("approvals", "main a[href*='/approvals/']"),
+    "case-approval": ("case-approvals", "main a[href*='/case-approvals/']"),
+    "review": ("quality", "main a[href*='/quality/']"),
+    "route": ("routes", "main a[href*='route=']"),
+    "password": ("preferences", "#user-menu a[href*='password']"),
+    "record": ("cases-queue", "#result_list th a"),
+    "record-history": ("record", ".historylink"),
+    "records-of-an-app": ("cases-queue", ".breadcrumbs a[href$='/desk/cases/']"),
 }
-ALWAYS = {"preferences": "/desk/preferences/", "design-system": "/desk/design-system/", "mentions": "/desk/mentions/"}
+# Pages below another's address.
+BELOW = {"case": ("alerts", "rules", "history", "files", "graph"), "entity": ("links",)}
+ALWAYS = {"preferences": "/desk/preferences/", "design-system": "/desk/design-system/"}
+CASEWORK = {"mentions": "/desk/mentions/", "snippets": "/desk/snippets/", "absences": "/desk/absences/"}
 DIALOGS = {"commands": "Control+k", "help": "?"}
 
 
 def pages_of(page: Page, base: str, *, records: bool = False) -> dict[str, str]:
     """Name → path of every page this person finds. `records`: the stock lists of rows too."""
     page.goto(base + "/desk/")
-    found = {
-        name_of(path): path for path in links(page, "#nav-sidebar [data-go], #nav-sidebar .d-group:not(.d-records) a")
-    }
+    found = {name_of(path): path for path in links(page, LISTED)} | ALWAYS
+    if "queue" in found:
+        found |= CASEWORK
     if records:
-        found |= {name_of(path): path for path in links(page, "#nav-sidebar .d-records a")}
+        found |= {name_of(path): path for path in links(page, RECORDS)}
     for name, (start, selector) in BEHIND.items():
         if start in found:
             page.goto(base + found[start])
-            first = links(page, selector)
+            first = links(page, selector, asking=True)
             if first:
                 found[name] = first[0]
-    return {**found, **ALWAYS}
+    for name, parts in BELOW.items():
+        if name in found:
+            path, _, asked = found[name].partition("?")
+            found |= {f"{name}-{part}": f"{path}{part}/{'?' if asked else ''}{asked}" for part in parts}
+    return found
 
 
 def new_case(desk: RunningDesk) -> int:
@@ -56,10 +78,15 @@ def new_case(desk: RunningDesk) -> int:
     raise AssertionError("no case was opened")
 
 
-def links(page: Page, selector: str) -> list[str]:
-    """Where the links go, without what their address asks for, each once."""
+def links(page: Page, selector: str, *, asking: bool = False) -> list[str]:
+    """Where the links go, each once; with what their address asks for only if `asking`."""
     hrefs = page.eval_on_selector_all(selector, "parts => parts.map((part) => part.href)")
-    return list(dict.fromkeys(urlsplit(href).path for href in hrefs))
+    return list(dict.fromkeys(_path(href, asking) for href in hrefs))
+
+
+def _path(href: str, asking: bool) -> str:
+    parts = urlsplit(href)
+    return f"{parts.path}?{parts.query}" if asking and parts.query else parts.path
 
 
 def name_of(path: str) -> str:

@@ -8,20 +8,21 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser import deeds
 from tests.browser.conftest import Visitor
-from tests.browser.test_closed_loop import case_of, eventually, post
-from tests.payments import steered
+from tests.browser.deskwork import Team, claim, decide, found
+from tests.browser.inside import Inside
 from tests.running import RunningDesk
 
 pytestmark = pytest.mark.slow
 SignIn = Callable[..., Visitor]
+AGES = ["0–4 h", "4–24 h", "1–3 d", "3–10 d", "over 10 d"]
 
 
 @pytest.fixture
-def a_case(running_desk: RunningDesk) -> int:
-    """A fresh case."""
-    payment = post(running_desk, steered("lead"))["id"]
-    return eventually(lambda: case_of(running_desk, payment))
+def cases(team: Team) -> list[int]:
+    """Two cases of a team."""
+    return team.cases(2)
 
 
 def board(visitor: Visitor) -> Page:
@@ -30,65 +31,76 @@ def board(visitor: Visitor) -> Page:
     return visitor.page
 
 
-def test_a_cell_of_the_board_opens_its_cases(sign_in: SignIn, a_case: int) -> None:
-    page = board(sign_in("lead"))
-    cell = page.get_by_test_id("board-cell").first
-    count = int(cell.inner_text().replace(",", ""))
-    cell.click()
-    expect(page).to_have_url(re.compile(r"queue=[a-z-]+&age=\d"))
-    assert page.locator("#cases tbody tr").count() == min(count, 100)
-    assert page.locator("[data-testid=board-backlog] thead th").all_inner_texts()[1:6] == [
-        "0–4 h",
-        "4–24 h",
-        "1–3 d",
-        "3–10 d",
-        "over 10 d",
-    ]
+# --- Q9: the board ----------------------------------------------------------------------------------------------------
 
 
-def test_who_looks_at_the_desk_is_here(sign_in: SignIn) -> None:
-    sign_in("investigator").open("/desk/queue/")
-    page = board(sign_in("lead"))
-    row = page.locator("[data-testid=board-people] tr", has_text="Ines Verbeek")
-    expect(row).to_contain_text("here")
+def test_the_board_tells_backlog_people_flow_and_a_cell_opens_its_cases(
+    team: Team, cases: list[int], sign_in: SignIn, inside: Inside
+) -> None:
+    """Q9.1: backlog by queue and age, oldest open, people online and their open count, inflow and outflow, SLA %."""
+    ada = sign_in(team.ada, f"/desk/cases/{cases[0]}/")
+    claim(ada.page)
+    decide(ada.page, "l")
+    expect(ada.page.get_by_test_id("case-status")).to_contain_text("Closed")
+    page = board(sign_in(team.lena))
+    table = page.get_by_test_id("board-backlog")
+    assert table.locator("thead th").all_inner_texts()[1:6] == AGES
+    row = table.locator("tbody tr", has_text=team.slug.capitalize())
+    figures = row.locator("td").all_inner_texts()
+    assert figures[:6] == ["1", "0", "0", "0", "0", "1"]
+    assert figures[-2] == "2 / 1" and figures[-1] == "100 %"
+    assert re.match(r"\d+(\.\d)? (s|min)", figures[-3]), "the oldest open"
+    expect(page.get_by_test_id("board-sla")).to_have_text(re.compile("100"))
+    person = page.locator("[data-testid=board-people] tr", has_text="Ada")
+    expect(person).to_contain_text("here")
+    page.get_by_test_id("board-cell").first.click()
+    expect(page).to_have_url(re.compile(rf"queue={team.slug}&age=0"))
+    expect(page.locator("#cases tbody tr")).to_have_count(1)
+    page.get_by_text("As a table").click()
+    expect(page.get_by_test_id("board-flow").locator("tbody tr").last).to_contain_text(re.compile(r"\d+\s+\d+$"))
 
 
-def test_cases_are_given_on_without_a_mouse_and_the_history_says_so(sign_in: SignIn, a_case: int) -> None:
-    lead = sign_in("lead")
-    page = board(lead)
-    number = page.locator("#cases tbody tr").first.get_attribute("data-case")
-    box = page.get_by_label(f"Choose {number}")
-    box.focus()
+def test_cases_are_given_on_without_a_mouse_and_the_history_says_so(
+    team: Team, cases: list[int], sign_in: SignIn, inside: Inside
+) -> None:
+    """Q9.2: rebalanced by bulk assign."""
+    lena = sign_in(team.lena)
+    page = board(lena)
+    number = page.locator("#cases tbody tr").first.get_attribute("data-case") or ""
+    page.get_by_label(f"Choose {number}").focus()
     page.keyboard.press("Space")
     expect(page.locator("[data-chosen]")).to_have_text("1 case chosen")
-    page.locator("#to").select_option(label=option_of(page, "Tomás"))
+    choice = page.locator("#to option", has_text="Bo").first.inner_text()
+    page.locator("#to").select_option(label=choice)
     page.get_by_placeholder("Why, for the history").fill("Late shift takes over.")
     page.keyboard.press("Enter")
-    expect(page.locator("body")).to_contain_text("1 case went to Tomás")
-    expect(page.locator(f"#cases tr[data-case={number}]")).to_contain_text(re.compile("T|Tomás"))
-    lead.shot("board")
+    expect(page.get_by_test_id("messages")).to_contain_text("1 case went to Bo")
+    assert inside(deeds.state, case=int(number[2:]))["assignee"] == team.bo
+    assert inside(deeds.events, case=int(number[2:]))[-1] == "assigned"
+    lena.shot("board")
 
 
-def option_of(page: Page, name: str) -> str:
-    """The whole text of the first choice that begins so."""
-    return page.locator("#to option", has_text=name).first.inner_text()
-
-
-def test_dragging_a_row_onto_a_person_fills_in_the_form_only(sign_in: SignIn, a_case: int) -> None:
-    page = board(sign_in("lead"))
-    person = page.locator("[data-target]", has_text="Ines Verbeek")
+def test_dragging_a_row_onto_a_person_fills_in_the_form_only(
+    team: Team, cases: list[int], sign_in: SignIn, inside: Inside
+) -> None:
+    """Q9.3: rebalanced by drag; nothing moves before the button."""
+    page = board(sign_in(team.lena))
+    person = page.locator("[data-target]", has_text="Ada")
     page.locator("#cases tbody tr").first.drag_to(person)
     target = person.get_attribute("data-target")
     assert target
     expect(page.locator("#to")).to_have_value(target)
     expect(page.locator("[data-chosen]")).to_have_text("1 case chosen")
+    assert {inside(deeds.state, case=case)["assignee"] for case in cases} == {None}
 
 
-def test_a_route_is_tried_on_past_alerts_before_it_is_saved(sign_in: SignIn, a_case: int) -> None:
-    lead = sign_in("lead")
-    lead.open("/desk/routes/?new=1")
-    page = lead.page
-    page.get_by_label("Name").fill("Very high scores")
+# --- routing, my day, absences ----------------------------------------------------------------------------------------
+
+
+def test_a_route_is_tried_on_past_alerts_before_it_is_saved(team: Team, cases: list[int], sign_in: SignIn) -> None:
+    lena = sign_in(team.lena, "/desk/routes/?new=1")
+    page, name = lena.page, f"Very high scores {team.land}"
+    page.get_by_label("Name").fill(name)
     page.get_by_label("Queue", exact=True).select_option(label="Escalations")
     page.get_by_label("Score from").fill("900")
     page.get_by_test_id("route-try").click()
@@ -96,40 +108,67 @@ def test_a_route_is_tried_on_past_alerts_before_it_is_saved(sign_in: SignIn, a_c
         re.compile(r"Of the last [\d,]+ alerts? .* take [\d,]+")
     )
     expect(page.get_by_test_id("route-table")).to_contain_text("not saved")
-    lead.open("/desk/routes/")
-    expect(page.get_by_test_id("route-table")).not_to_contain_text("Very high scores")
-    lead.shot("routes")
+    lena.open("/desk/routes/")
+    expect(page.get_by_test_id("route-table")).not_to_contain_text(name)
+    lena.shot("routes")
 
 
-def test_my_day_tells_the_shift(sign_in: SignIn, a_case: int) -> None:
-    ines = sign_in("investigator")
-    ines.open("/desk/my-day/")
-    page = ines.page
+def test_my_day_tells_ones_own_work(team: Team, cases: list[int], sign_in: SignIn) -> None:
+    ada = sign_in(team.ada, "/desk/my-day/")
+    page = ada.page
     page.keyboard.press("n")
     page.wait_for_url("**/desk/cases/*/")
     number = f"C-{page.url.rstrip('/').rsplit('/', 1)[-1]}"
-    ines.open("/desk/my-day/")
+    ada.open("/desk/my-day/")
     expect(page.get_by_test_id("shift-summary")).to_contain_text(number)
     expect(page.get_by_test_id("day-table")).to_contain_text(number)
-    ines.shot("my-day")
+    expect(page.get_by_test_id("day-open")).to_have_text("1")
+    ada.shot("my-day")
 
 
-def test_an_absence_is_noted_and_taken_back(sign_in: SignIn) -> None:
-    ines = sign_in("investigator2")
-    ines.open("/desk/absences/")
-    page = ines.page
+def test_an_absence_is_noted_and_taken_back(team: Team, sign_in: SignIn) -> None:
+    page = sign_in(team.bo, "/desk/absences/").page
     page.get_by_label("From").fill("2031-01-02T08:00")
     page.get_by_label("Until").fill("2031-01-09T08:00")
     page.get_by_label("Note").fill("Leave")
     page.get_by_role("button", name="Note the absence").click()
     expect(page.get_by_test_id("absence-table")).to_contain_text("Leave")
     page.get_by_role("button", name=re.compile("^Cancel the absence")).first.click()
-    expect(page.locator("body")).to_contain_text("The absence is taken back")
+    expect(page.get_by_test_id("messages")).to_contain_text("The absence is taken back")
 
 
-def test_the_quality_page_shows_rates_to_leads(sign_in: SignIn) -> None:
-    lead = sign_in("lead")
-    lead.open("/desk/quality/")
-    expect(lead.page.get_by_test_id("quality-pending")).to_be_visible()
-    expect(lead.page.get_by_test_id("quality-people")).to_be_visible()
-    lead.shot("quality")
+# --- C12: quality -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sampled_close_is_reviewed_by_another_person_and_a_disagreement_opens_it_again(
+    running_desk: RunningDesk, inside: Inside, sign_in: SignIn
+) -> None:
+    """C12: chosen at the close by a stored number; the reviewer is not the decider; rates by queue, by person to
+    leads only."""
+    team = found(running_desk, inside, quality_share=1.0)
+    theirs, own = team.case(), team.case()
+    ada, lena = sign_in(team.ada), sign_in(team.lena)
+    for visitor, case in ((ada, theirs), (lena, own)):
+        visitor.open(case.path)
+        claim(visitor.page)
+        decide(visitor.page, "l")
+        expect(visitor.page.get_by_test_id("case-status")).to_contain_text("Closed")
+    mine = inside(deeds.review_of, case=own.case)
+    assert lena.send(f"/desk/quality/{mine}/", finding="agree").status == 403, "nobody reviews their own close"
+    page = lena.open("/desk/quality/")
+    table = page.get_by_test_id("quality-table")
+    expect(table).not_to_contain_text(own.number)
+    table.get_by_role("link", name=theirs.number).click()
+    expect(page.locator("main")).to_contain_text(re.compile(r"drew 0\.\d{4}"))
+    form = page.get_by_test_id("review-form")
+    form.locator("input[value=disagree]").check()
+    form.locator("textarea").fill("Nobody asked about the remote session.")
+    form.locator("input[name=reopen]").check()
+    form.locator("[data-submit]").click()
+    expect(page.get_by_test_id("case-status")).to_contain_text("In review")
+    assert {"reviewed", "reopened"} <= set(inside(deeds.events, case=theirs.case))
+    lena.open("/desk/quality/")
+    expect(page.get_by_role("region", name="Disagreement by queue")).to_contain_text(team.slug.capitalize())
+    expect(page.get_by_test_id("quality-people")).to_contain_text("Ada")
+    lena.shot("quality")
+    assert ada.page.request.get(f"{running_desk.url}/desk/quality/").status == 403

@@ -13,7 +13,7 @@ from tests.payments import ordinary
 from tests.running import RunningDesk
 
 pytestmark = pytest.mark.slow
-SignIn = Callable[[str], Visitor]
+SignIn = Callable[..., Visitor]
 
 
 def judged(desk: RunningDesk) -> dict[str, Any]:

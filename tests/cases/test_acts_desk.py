@@ -3,7 +3,9 @@
 import pytest
 from django.core.cache import cache
 from django.urls import reverse
+from django.utils import timezone
 
+from cases import services
 from cases.models import Case, CaseEvent, CheckItem
 from scoring.models import HoldResolution
 from tests.cases.acting import WHY, Team, kinds
@@ -79,8 +81,6 @@ def test_the_priority_is_set_with_its_reason(ines, case):
 
 
 def test_a_stale_priority_overwrites_nothing_and_shows_both_values(ines, team, case):
-    from cases import services
-
     services.set_priority(case.pk, 3, by=team.lena, note="Not urgent.")
     answer = ines.post(act(case, "priority"), {"version": case.version, "level": "1", "note": "Urgent."})
     page = answer.content.decode()
@@ -129,3 +129,49 @@ def test_a_direct_post_without_the_right_changes_nothing(client, team, case, nam
     client.force_login(team.tomas)
     assert client.post(act(case, name), form(case, note="Not mine to do.")).status_code in (302, 403, 409, 422)
     assert Case.objects.get().status == "in_review" and Case.objects.get().assignee == team.ines
+
+
+def test_opening_again_says_whether_it_is_open_or_asked_for(client, team, case):
+    for by, said, status in (
+        (team.ines, "a second person has to agree", "closed"),
+        (team.tomas, "is open again", "in_review"),
+    ):
+        Case.objects.update(
+            status="closed", disposition="legitimate", closed_at=timezone.now(), closed_by=team.ines, undo_until=None
+        )
+        client.force_login(by)
+        page = client.post(act(case, "reopen"), {"note": "The customer called back."}, follow=True).content.decode()
+        assert said in page and Case.objects.get().status == status
+
+
+def test_a_close_that_needs_two_people_says_so_and_goes_on(team, ines, case):
+    team.queue.four_eyes_from = 1
+    team.queue.save()
+    following = team.case(make_alert("ben"), by=team.tomas)
+    services.release(following.pk, team.tomas)
+    for _ in range(2):  # a double click asks once and lands on the same case
+        answer = ines.post(act(case, "close"), form(case, next="1"))
+        assert answer.url == reverse("admin:case", args=[following.pk])
+    assert "waits for a second person to approve the close" in ines.get(answer.url).content.decode()
+    case.refresh_from_db()
+    assert (case.status, case.disposition, Label.objects.count()) == ("pending_approval", "", 0)
+    assert case.approvals.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("wait", {"minutes": "9" * 18}),
+        ("payments", {"do": "hold", "hours": "9" * 18, "all": "1"}),
+        ("check", {"tick": "²"}),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_like_any_other(ines, case, name, given):
+    answer = ines.post(act(case, name), {"version": case.version, "note": "For long.", **given})
+    assert answer.status_code in (409, 422) and Case.objects.get().status == "in_review"
+
+
+def test_an_address_of_nonsense_opens_the_page_all_the_same(ines, case):
+    page = reverse("admin:case", args=[case.pk])
+    for address in ("?alert=²", "alerts/?before=²", "timeline/?before=²", "history/?before=²", "?alert=" + "9" * 30):
+        assert ines.get(page + address).status_code == 200, address

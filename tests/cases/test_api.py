@@ -51,3 +51,17 @@ def test_without_the_scope_or_a_payment_of_ones_own_there_is_no_case(client):
     same_lane = make_client(make_lane(), "third bank")
     assert read(client, case.pk, of=same_lane).status_code == 404
     assert read(client, 2**70).status_code == 404
+
+
+def test_what_is_not_decided_yet_has_no_disposition(client):
+    ines = make_user("ines", *WORK)
+    held, declined = make_alert("anna"), make_alert("anna", score=950)
+    case = make_case(held, declined, queue=make_queue(ines, four_eyes_from=1))
+    services.claim(case.pk, ines)
+    services.set_verdicts(case.pk, {held.pk: "legitimate"}, by=ines)
+    fraud = {"fraud_type": "mule", "close_reason": make_close_reason().pk, "rationale": "The payee is a mule."}
+    services.close_case(case.pk, "confirmed_fraud", by=ines, **fraud)
+    told = read(client, case.pk).json()
+    assert (told["status"], told["disposition"], told["closed_at"]) == ("pending_approval", None, None)
+    assert [each["disposition"] for each in told["transactions"]] == [None, None]
+    assert [each["resolution"] for each in told["transactions"]] == ["pending", "pending"]

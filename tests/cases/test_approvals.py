@@ -36,6 +36,19 @@ def test_a_close_of_much_money_waits_for_a_second_person(team, asked):
     assert abs(asked.expires_at - asked.made_at - timedelta(hours=72)) < timedelta(seconds=1)
 
 
+def test_who_closes_may_ask_for_a_second_look_whatever_the_rules_say(team, client):
+    case = team.case(make_alert("anna", amount=9_999))
+    client.force_login(team.ines)
+    page = client.get(reverse("admin:case", args=[case.pk]) + "?close=legitimate").content.decode()
+    assert 'data-testid="ask-second"' in page
+    given = {"version": case.version, "disposition": "legitimate", "close_reason": "denies", "rationale": WHY}
+    client.post(reverse("admin:case_act", args=[case.pk, "close"]), given | {"second": "1"})
+    asked = Approval.objects.get()
+    assert (asked.causes, asked.case.status) == (["wish"], "pending_approval")
+    approvals.approve(asked.pk, by=team.lena)
+    assert Case.objects.get().status == "closed"
+
+
 def test_less_money_is_closed_at_once(team):
     case = team.case(make_alert("anna", amount=9_999))
     assert close(case, team.ines).status == "closed"

@@ -107,8 +107,8 @@ def test_people_are_listed_by_name_with_what_is_theirs(queue, ines, lead, monkey
 def test_a_cell_lists_its_cases_most_urgent_first(queue, ines):
     old, urgent = opened(queue, 30, priority=3), opened(queue, 40, priority=1)
     fresh = opened(queue, 1, assignee=ines)
-    assert list(board.cell(queue, 2, [queue])) == [urgent, old]
-    assert list(board.cell(None, None, [queue], ines.pk)) == [fresh]
+    assert list(board.cell(queue, 2, [queue], reader=ines)) == [urgent, old]
+    assert list(board.cell(None, None, [queue], ines.pk, reader=ines)) == [fresh]
 
 
 def test_figures_go_by_indexes_not_over_all_cases(queue):

@@ -253,3 +253,16 @@ def test_an_old_confirmation_is_refused_and_says_what_to_do(as_user, owner, case
     response = as_user(owner).post(f"{QUEUE}bulk/long-gone/", {"reason": WHY})
     assert response.status_code == 410
     assert "Select the cases again" in response.content.decode()
+
+
+def test_what_one_closed_oneself_is_asked_of_a_second_person_and_told_apart(as_user, owner, mate, cases):
+    for case, by in zip(cases[:3], (owner, owner, mate), strict=True):
+        closed = {"disposition": "legitimate", "closed_at": timezone.now(), "closed_by": by}
+        Case.objects.filter(pk=case.pk).update(status="closed", **closed)
+    text = do(as_user(owner), "reopen", cases)
+    assert "1 opened again, 2 sent for approval, 1 skipped" in text
+    asked = text.split('data-testid="bulk-asked"')[1].split("</div>")[0]
+    assert all(case.number in asked for case in cases[:2]) and cases[2].number not in asked
+    assert "until then they stay closed" in asked
+    assert [Case.objects.get(pk=case.pk).status for case in cases] == ["closed", "closed", "new", "new"]
+    assert Approval.objects.filter(kind="reopen", maker=owner, answer="").count() == 2

@@ -265,8 +265,11 @@ def test_a_contradicted_close_says_so_and_a_lead_decides(as_user, owner, queue):
         closed_at=timezone.now(),
         contradicted_at=timezone.now(),
     )
-    assert "A lead decides" in text_of(as_user(owner).get(url(case)))
+    late = f'href="{reverse("admin:late_labels")}">Deal with it'
+    page = text_of(as_user(owner).get(url(case)))
+    assert "A lead decides" in page and late not in page
     page = text_of(as_user(lead).get(url(case)))
+    assert late in page
     assert 'data-testid="late-label"' in page
     assert "Decide whether to open the case again." in page
 

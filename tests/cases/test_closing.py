@@ -106,3 +106,10 @@ def test_who_is_kept_from_a_customer_cannot_work_the_case(team):
     Exclusion.objects.create(user=team.ines, customer=case.customer, reason="A relative.", added_by=team.lena)
     with pytest.raises(services.NotAllowed, match="kept from"):
         services.claim(case.pk, team.ines)
+
+
+def test_a_case_that_is_opened_again_has_its_time_from_then_on(team):
+    case = team.case(due_at=timezone.now() - timedelta(hours=3))
+    close(case, team.ines)
+    reopened = services.reopen_case(case.pk, by=team.tomas, note="The customer called back.")
+    assert reopened.due_at > timezone.now() and services.mark_breaches() == 0

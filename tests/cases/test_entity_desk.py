@@ -123,7 +123,7 @@ def test_strangers_relatives_and_nonsense_are_turned_away(as_user, ines, case):
     assert client.get(url("device", "device-1") + "?lane=999").status_code == 404
     key = entity_key("customer", "cust-4417")
     Exclusion.objects.create(user=ines, customer=key, reason="Her brother.", added_by=ines)
-    assert client.get(url("customer", "cust-4417")).status_code == 403
+    assert client.get(url("customer", "cust-4417")).status_code == 404
 
 
 def test_a_note_of_an_entity_is_written_here_and_refused_with_a_card_number(as_user, ines, case):
@@ -196,3 +196,16 @@ def test_the_search_asks_little(as_user, ines, case, django_assert_max_num_queri
     client.get("/desk/entities/", {"q": "cust-4417"})
     with django_assert_max_num_queries(14):
         client.get("/desk/entities/", {"q": "cust-4417"})
+
+
+def test_a_note_written_here_appears_in_later_cases_of_the_entity(as_user, ines, case):
+    client = as_user(ines)
+    client.post(url("device", "device-1", "entity_note"), {"text": "Seen at three mules."})
+    later = make_case(make_alert("cust-0999", device="device-1"), queue=make_queue(ines))
+    elsewhere = make_case(make_alert("cust-0998", device="device-2"), queue=make_queue(ines))
+    text = page(client.get(reverse("admin:case", args=[later.pk])))
+    assert "Seen at three mules." in text and "About the device" in text
+    assert "Seen at three mules." not in page(client.get(reverse("admin:case", args=[elsewhere.pk])))
+    client.post(reverse("admin:case_note", args=[later.pk]), {"text": "Bought in May.", "about": "device"})
+    text = page(client.get(url("device", "device-1")))
+    assert "Bought in May." in text and f"#note-{Note.objects.first().pk}" in text

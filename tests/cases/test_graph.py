@@ -42,7 +42,7 @@ def ring(ines):
 
 def test_it_begins_with_the_payments_and_one_hop_around_them(ring, ines):
     drawn = graph.of_case(ring, ines)
-    starts = {node.pair for node in drawn.nodes.values() if node.is_start}
+    starts = {node.entity.pair for node in drawn.nodes.values() if node.is_start}
     assert starts == {
         key("customer", "anna"),
         key("device", "dev-1"),
@@ -50,7 +50,7 @@ def test_it_begins_with_the_payments_and_one_hop_around_them(ring, ines):
         key("counterparty", "payee-1"),
         key("merchant", "shop-1"),
     }
-    others = {node.pair for node in drawn.nodes.values()} - starts
+    others = {node.entity.pair for node in drawn.nodes.values()} - starts
     assert others == {key("customer", name) for name in ("ben", "carl", "dora")} | {key("account", "acc-1")}
     assert ("CU ••", "pays to", "••ee-1") in {(each.one.label, each.relation, each.other.label) for each in drawn.rows}
     tied = {(edge.left, edge.right) for edge in drawn.edges.values()}
@@ -62,7 +62,7 @@ def test_it_begins_with_the_payments_and_one_hop_around_them(ring, ines):
 
 def test_confirmed_fraud_is_marked_with_words_and_a_shop_only_counts_it(ring, ines):
     drawn = graph.of_case(ring, ines)
-    fraud = {node.pair for node in drawn.nodes.values() if node.is_fraud}
+    fraud = {node.entity.pair for node in drawn.nodes.values() if node.is_fraud}
     assert fraud == {key("customer", "carl"), key("device", "dev-1")}
     assert "1 confirmed fraud" in drawn.nodes[key("device", "dev-1")].marks
     assert drawn.nodes[key("merchant", "shop-1")].marks == ["1 confirmed fraud"]
@@ -150,7 +150,7 @@ def test_table_and_picture_carry_the_same_relations(ring, ines):
     data = graph.as_data(drawn)
     rows = {(row.one.id, row.other.id) for row in drawn.rows}
     assert rows == {(edge["source"], edge["target"]) for edge in data["edges"]}
-    assert {node["id"] for node in data["nodes"]} == {node.id for node in drawn.nodes.values()}
+    assert {node["id"] for node in data["nodes"]} == {node.entity.id for node in drawn.nodes.values()}
     assert all(node["label"] and node["url"] and node["expand"] for node in data["nodes"])
 
 

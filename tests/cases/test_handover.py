@@ -40,19 +40,6 @@ def test_what_the_colleague_may_not_work_stays(team):
     assert Case.objects.get().assignee == team.ines
 
 
-def test_the_shift_summary_says_open_waiting_and_due(team):
-    late = team.case(make_alert("anna"), due_at=timezone.now() + timedelta(hours=1))
-    team.case(make_alert("ben"), due_at=timezone.now() + timedelta(hours=20))
-    asleep = team.case(make_alert("carl"), due_at=timezone.now() + timedelta(hours=20))
-    services.wait(asleep.pk, timezone.now() + timedelta(hours=2), by=team.ines)
-    shift = handover.shift(team.ines)
-    assert (len(shift.open), [case.pk for case in shift.waiting], [case.pk for case in shift.due]) == (
-        2,
-        [asleep.pk],
-        [late.pk],
-    )
-
-
 def test_the_hand_over_form_says_what_stays(team, client):
     team.case()
     client.force_login(team.ines)

@@ -6,7 +6,7 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from cases import late_labels, services
+from cases import approvals, late_labels, services
 from cases.history import NotAllowed
 from cases.models import Case, CaseEvent
 from cases.workflow import CaseError
@@ -28,7 +28,7 @@ def owner(db):
 
 @pytest.fixture
 def lead(db):
-    return make_user("lead", *LEAD)
+    return make_user("lead", *LEAD, "cases.approve_case")
 
 
 @pytest.fixture
@@ -133,3 +133,35 @@ def test_the_look_begins_at_yesterdays_labels(closed):
     case = closed()
     say(case, "fraud")
     assert late_labels._label_before(timezone.now() - timedelta(days=1)) < late_labels._newest_label()
+
+
+def test_ones_own_close_is_opened_again_only_with_a_second_person(closed, lead, owner, client):
+    owner.user_permissions.set(lead.user_permissions.all())
+    owner = type(owner).objects.get(pk=owner.pk)
+    case = closed()
+    say(case, "fraud")
+    late_labels.mark_contradictions()
+    client.force_login(owner)
+    page = client.get("/desk/late-labels/").content.decode()
+    assert "Ask to open again" in page
+    given = {"case": case.pk, "act": "reopen", "reason": "The chargeback proves it was fraud."}
+    answer = client.post("/desk/late-labels/", given, follow=True).content.decode()
+    assert f"You closed {case.number} yourself, so a second person has to agree." in answer
+    case.refresh_from_db()
+    assert case.status == "closed" and case.contradicted_at is not None
+    page = client.get("/desk/late-labels/").content.decode()
+    assert 'data-testid="late-asked"' in page and 'data-testid="late-reopen"' not in page
+    asked = approvals.asked_of([case])[case.pk]
+    approvals.approve(asked.pk, by=lead, reason="I see it as you do.")
+    case.refresh_from_db()
+    assert (case.status, case.assignee, case.contradicted_at) == ("in_review", owner, None)
+
+
+def test_anothers_close_is_open_at_once_and_the_page_says_so(closed, lead, client):
+    case = closed()
+    say(case, "fraud")
+    late_labels.mark_contradictions()
+    client.force_login(lead)
+    given = {"case": case.pk, "act": "reopen", "reason": "The chargeback proves it was fraud."}
+    answer = client.post("/desk/late-labels/", given, follow=True).content.decode()
+    assert f"{case.number} is open again, in your hands." in answer

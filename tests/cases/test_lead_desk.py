@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from cases import quality
 from cases.models import Absence, Case, CaseEvent, CheckItem, Exclusion, QualityReview, Queue, Route
+from cases.templatetags.lead import at as at_of
 from cases.workflow import Status
 from tests.factories import LEAD, READ, WORK, make_alert, make_case, make_lane, make_queue, make_user
 from transactions.codes import entity_key
@@ -199,6 +200,18 @@ def test_a_route_says_what_it_would_take_before_it_is_saved(as_lead, queue):
     as_lead.post(at("routes") + "?new=1", form | {"channels": ["atm"], "countries": "de, fr", "save": 1})
     assert Route.objects.get().conditions == {"channels": ["atm"], "countries": ["DE", "FR"]}
     assert as_lead.get(at("routes") + f"?route={Route.objects.get().pk}").status_code == 200
+
+
+@pytest.mark.parametrize("values", ["", None, {}])
+def test_figures_of_what_is_missing_are_zero(values):
+    assert at_of(values, 7) == 0 and at_of({7: 3}, 7) == 3
+
+
+def test_the_routing_page_opens_before_there_is_a_lane_or_a_queue(client, db):
+    client.force_login(make_user("setter", "cases.view_route", "cases.change_route"))
+    assert client.get(at("routes")).status_code == 200
+    make_lane()
+    assert "No queue in cards yet" in client.get(at("routes")).content.decode()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 import zipfile
 
 import pytest
@@ -92,6 +93,15 @@ def test_a_pack_is_never_silently_short(case, owner):
     attachments.path_of(attachments.of(case)[0]).unlink()
     with pytest.raises(attachments.LostFile):
         packs.make_zip(case, owner)
+
+
+def test_a_pack_that_fails_leaves_no_open_file(case, owner, monkeypatch):
+    made = [tempfile.TemporaryFile()]  # noqa: SIM115  (whether it is closed is what is asked)
+    monkeypatch.setattr(packs.tempfile, "TemporaryFile", lambda: made[0])
+    attachments.path_of(attachments.of(case)[1]).unlink()
+    with pytest.raises(attachments.LostFile):
+        packs.make_zip(case, owner)
+    assert [each.closed for each in made] == [True]
 
 
 def test_a_removed_file_is_listed_without_its_bytes(case, owner, django_capture_on_commit_callbacks):

@@ -181,3 +181,19 @@ def test_rates_are_told_by_queue_and_by_person(queue, ines, lead):
     assert quality.found_of(ines).disagreed == 1
     assert quality.summed([rate, rate]).reviewed == 6
     assert quality.rates_by_queue([make_queue(lead, name="Empty")])[0].share is None
+
+
+def test_a_reopening_that_needs_a_second_person_is_told_as_such(review, lead, client):
+    Case.objects.update(closed_by=lead)  # the close is the reviewer's own after all
+    client.force_login(lead)
+    given = {"finding": "disagree", "comment": "The device was new that day.", "reopen": "1"}
+    page = client.post(f"/desk/quality/{review.pk}/", given, follow=True).content.decode()
+    assert "A second person has to agree to open it again." in page
+    assert (Case.objects.get().status, QualityReview.objects.get().reopened) == (Status.CLOSED, False)
+
+
+def test_a_reopened_case_is_told_as_such(review, lead, client):
+    client.force_login(lead)
+    given = {"finding": "disagree", "comment": "The device was new that day.", "reopen": "1"}
+    page = client.post(f"/desk/quality/{review.pk}/", given, follow=True).content.decode()
+    assert "It is open again, in your hands." in page

@@ -2,8 +2,10 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -209,3 +211,10 @@ def test_with_nothing_to_claim_the_queue_says_when_the_next_one_wakes(as_user, o
     assert 'data-testid="queue-empty"' in text
     assert "The next case wakes at" in text
     assert Case.objects.get().assignee is None
+
+
+@pytest.mark.parametrize("script", ["cases/queue.js", "alerts/live-page.js"])
+def test_both_banners_are_paced_by_the_one_clock_there_is(script):
+    text = Path(finders.find(script)).read_text()
+    assert 'from "../desk/pace.js"' in text and "const soon = pace(" in text
+    assert "setTimeout(show" not in text and "setTimeout(draw" not in text

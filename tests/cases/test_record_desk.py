@@ -7,7 +7,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
-from cases import attachments, services
+from cases import attachments, notes, services
 from cases.models import Attachment, Case, CaseEvent, Mention, Note, Sighting, Snippet
 from tests.factories import LEAD, READ, WORK, make_alert, make_case, make_queue, make_user
 
@@ -262,3 +262,12 @@ def test_the_late_labels_page_is_for_leads(as_user, owner, lead, case):
     assert "Nothing contradicts" in as_user(lead).get(page).content.decode()
     assert as_user(lead).post(page, {"case": case.pk, "act": "reopen", "reason": "no"}).status_code == 422
     assert not CaseEvent.objects.filter(kind="reopened").exists()
+
+
+def test_a_mention_in_a_note_of_an_entity_leads_to_the_entity(as_user, owner, lead, case):
+    notes.add_entity_note("customer", case.customer, "@lead please look.", by=owner)
+    client = as_user(lead)
+    assert "Open the customer" in client.get(reverse("admin:mentions")).content.decode()
+    answer = client.post(reverse("admin:mention", args=[Mention.objects.get().pk]))
+    assert answer.url == reverse("admin:entity", args=["customer", str(case.customer)]) + "#notes"
+    assert client.get(answer.url).status_code == 200

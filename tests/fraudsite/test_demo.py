@@ -1,19 +1,25 @@
-"""The demo's last days were judged as if live, and an interrupted seed goes on without loss or double."""
+"""The demo's last days were judged and worked as if live, and an interrupted seed goes on without loss or double."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
-from cases.models import Case
+from alerts.models import Alert
+from cases.models import Approval, Case, CaseEvent, Note, QualityReview, Queue, Snippet
+from cases.workflow import Status
 from fraudsite import demo
+from fraudsite.demo_desk import days
+from fraudsite.roles import PEOPLE, seed_groups, seed_people
 from scoring import training
-from scoring.models import Decision
+from scoring.models import Decision, HoldResolution, Release
 from scoring.training import Recipe
-from tests.factories import WORK, make_user
 from tests.scoring.learning import FAST
 from transactions.models import ImportJob, Label, Transaction
 from transactions.simulator import Bank
@@ -27,8 +33,9 @@ class Killed(Exception):
 
 @pytest.fixture
 def client(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Any:
-    """A small bank with its history, profiles and a model in force."""
+    """A small bank with its people, its history, profiles and a model in force."""
     settings.MODEL_DIR, settings.PROFILE_DIR = tmp_path / "models", tmp_path / "profiles"
+    settings.ATTACHMENT_DIR = tmp_path / "files"
 
     def small(seed: int) -> Bank:
         bank = Bank(seed, customers=250, merchants=150)
@@ -36,6 +43,8 @@ def client(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, transa
         return bank
 
     monkeypatch.setattr(demo, "Bank", small)
+    seed_groups()
+    seed_people(dict.fromkeys(PEOPLE, "a password of the tests"))
     lane, client = demo.seed_basics()
     job = demo.seed_history(client, **PLAN)
     call_command("build_epoch", lane.name, verbosity=0)
@@ -45,30 +54,16 @@ def client(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, transa
     return client
 
 
-def state() -> tuple[int, int, int, int]:
-    """Payments, decisions, labels, cases."""
-    return Transaction.objects.count(), Decision.objects.count(), Label.objects.count(), Case.objects.count()
+def state() -> tuple[int, ...]:
+    """How many rows there are of everything that a seed writes."""
+    kinds = (Transaction, Decision, Label, Alert, Case, CaseEvent, Note, QualityReview, HoldResolution, Approval)
+    return tuple(kind.objects.count() for kind in (*kinds, Release))
 
 
 def test_the_last_days_are_judged_day_by_day_and_worked(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_user(demo.COLLEAGUE, *WORK)
-    demo.seed_basics()
-    for queue in client.lane.queues.all():
-        queue.members.add(*demo.get_user_model().objects.all())
     history = ImportJob.objects.get()
     assert history.next_row == Transaction.objects.count()
-
-    learn, days = demo._learn, iter(range(10))
-
-    def learn_once(*args: Any) -> None:
-        if next(days) == 1:
-            raise Killed
-        learn(*args)
-
-    monkeypatch.setattr(demo, "_learn", learn_once)
-    with pytest.raises(Killed):
-        demo.seed_recent(client, **PLAN)
-    assert ImportJob.objects.get(kind="labels").next_row == 1
+    _interrupted(client, monkeypatch)
 
     job = demo.seed_recent(client, **PLAN)
     done = state()
@@ -79,9 +74,68 @@ def test_the_last_days_are_judged_day_by_day_and_worked(client: Any, monkeypatch
     assert not recent.filter(occurred_at__lt=history.started_at - timedelta(days=3)).exists()
     known = Label.objects.filter(import_job=job.pk)
     assert known.exists() and known.count() == known.values("transaction_id", "verdict", "known_at").distinct().count()
-    closed = Case.objects.filter(status="closed")
-    assert closed.exists() and {case.closed_by.username for case in closed} == {demo.COLLEAGUE}
+    _each_line_is_dated_when_it_was_so()
 
     demo.seed_recent(client, **PLAN)
     assert state() == done
+    _today_is_laid_out_once(client)
     call_command("verify", client.lane_id, replay=True, all_epochs=True, verbosity=0)  # every kind of row
+
+
+def _interrupted(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of a case's life, and once more between a day's work and what was learnt on it."""
+    learn, attempt, ends, steps = demo._learn, days.attempt, iter(range(10)), iter(range(100))
+
+    def learn_once(*args: Any) -> None:
+        if next(ends) == 1:
+            raise Killed
+        learn(*args)
+
+    def work_some(*args: Any) -> bool:
+        if next(steps) == 5:
+            raise Killed
+        return attempt(*args)
+
+    monkeypatch.setattr(demo, "_learn", learn_once)
+    monkeypatch.setattr(days, "attempt", work_some)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            demo.seed_recent(client, **PLAN)
+    assert ImportJob.objects.get(kind="labels").next_row == 1
+
+
+def _each_line_is_dated_when_it_was_so() -> None:
+    assert all(
+        alert.raised_at == alert.transaction.received_at for alert in Alert.objects.select_related("transaction")
+    )
+    closed = list(Case.objects.filter(status=Status.CLOSED))
+    assert len(closed) > 5 and len({case.closed_by_id for case in closed}) > 1
+    for case in Case.objects.all():
+        moments = [line.at for line in case.events.order_by("pk")]
+        assert case.opened_at < timezone.now() - timedelta(seconds=1) and case.last_alert_at <= moments[-1]
+        assert all(one <= other for one, other in pairwise(moments)), case
+        assert case.closed_at is None or case.opened_at < case.closed_at <= timezone.now()
+    said = Label.objects.filter(source="investigator", import_job=None)
+    assert {label.known_at for label in said} <= {line.at for line in CaseEvent.objects.filter(kind="closed")}
+
+
+def _today_is_laid_out_once(client: Any) -> None:
+    past = demo.Past(ImportJob.objects.order_by("pk")[0].started_at, PLAN["days"], PLAN["per_day"])
+    demo.seed_today(client, **PLAN, past=past)
+    there = Counter(Case.objects.values_list("status", flat=True))
+    assert there[Status.IN_REVIEW] and there[Status.CLOSED]
+    assert Case.objects.filter(status=Status.IN_REVIEW, lease_until__gt=timezone.now()).exists()
+    assert Queue.objects.filter(auto_assign=True).exists() and Snippet.objects.filter(owner=None).exists()
+    done = state()
+    demo.seed_today(client, **PLAN, past=past)
+    assert state() == done
+
+
+def test_without_people_everything_stays_open(client: Any) -> None:
+    demo.get_user_model().objects.all().delete()
+    demo.seed_recent(client, **PLAN)
+    assert Case.objects.exists() and not Case.objects.exclude(status=Status.NEW).exists()
+
+
+def test_a_demo_of_a_quarter_learns_from_the_weeks_before_it() -> None:
+    assert [demo.recent_days(days) for days in (20, 30, 60, 135, 400)] == [4, 6, 15, 90, 90]

@@ -36,6 +36,8 @@ TABLE = [
     ("cases.approve_case", {"lead"}),
     ("cases.bulk_close", {"lead"}),
     ("cases.review_quality", {"lead"}),
+    ("cases.view_filing", {"lead", "auditor"}),
+    ("cases.add_filing", {"lead"}),
     ("cases.change_route", {"lead"}),
     ("cases.change_queue", set()),  # the platform's: its limits bind those who lead
     ("scoring.propose_policy", {"lead", "admin", "approver"}),

@@ -102,3 +102,27 @@ def test_the_live_stream_is_stamped_by_the_clock_it_is_given():
 def test_amounts_stand_in_the_minor_units_of_their_currency(currency, value):
     assert money(10.0, currency) == {"value": value, "currency": currency}
     assert EXPONENT["JPY"] == 0
+
+
+def test_a_ring_works_several_accounts_from_one_phone_for_one_payee(stormy):
+    rings: dict[str, list[dict]] = {}
+    for simulated in stormy:
+        if simulated.scenario == "ring":
+            rings.setdefault(simulated.payment["device"]["id"], []).append(simulated.payment)
+    assert rings
+    for payments in rings.values():
+        assert len({payment["counterparty"]["id"] for payment in payments}) == 1
+        assert len({payment["device"]["ip"] for payment in payments}) == 1
+    assert max(len({payment["customer"]["id"] for payment in each}) for each in rings.values()) >= 3
+
+
+def test_in_an_outbreak_one_shop_charges_many_customers_too_much():
+    start = datetime.now(UTC) - timedelta(days=4)
+    bank = Bank(3, customers=300, merchants=200)
+    begin, end = (start + timedelta(days=2)).timestamp(), (start + timedelta(days=4)).timestamp()
+    bank.outbreak(begin, end, 40)
+    charged = [each for each in bank.history(start, 4, 50) if each.scenario == "compromised" and each.at > begin]
+    assert len(charged) >= 40
+    [(_, count)] = Counter(each.payment["merchant"]["id"] for each in charged).most_common(1)
+    assert count >= 40
+    assert sum(each.report is not None and each.report.source == "customer" for each in charged) > 20

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from django.core.management.base import BaseCommand, CommandError
 
 from fraudsite import demo
+from transactions.clock import NotADemo
 
 T = TypeVar("T")
 EACH_SECONDS = 2.0  # between two lines of progress where nobody watches a terminal
@@ -26,7 +27,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             self._seed(options["days"], options["per_day"])
-        except demo.NoModel as reason:
+        except (demo.NoModel, NotADemo) as reason:
             raise CommandError(str(reason)) from None
 
     def _seed(self, days: int, per_day: int) -> None:
@@ -42,8 +43,10 @@ class Command(BaseCommand):
         )
         self._step("Rules, policy and model in force", lambda: demo.seed_release(lane, version))
         self._step(
-            f"The last {recent} days, judged", lambda show: demo.seed_recent(client, **plan, past=past, progress=show)
+            f"The last {recent} days, judged and worked",
+            lambda show: demo.seed_recent(client, **plan, past=past, progress=show),
         )
+        self._step("The desk of this hour", lambda: demo.seed_today(client, **plan, past=past))
 
     def _step(self, name: str, work: Callable[..., T]) -> T:
         """Do one step and say how long it took; steps that take an argument get a function that shows progress."""
