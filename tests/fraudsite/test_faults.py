@@ -435,6 +435,23 @@ def test_a_scorer_that_finds_its_lane_taken_has_it_as_soon_as_the_owner_goes(
     assert not thread.is_alive() and set(pauses) == {lanes.STAND_BY_SECONDS, 0.0}
 
 
+def test_standing_by_ends_with_the_owner_with_the_process_and_with_its_patience(bank: ApiClient):
+    until = threading.Event()
+    with own_lane(bank.lane_id):
+        began = time.monotonic()
+        lanes.wait_for_owner(bank.lane_id, until, patience=0.3)
+        assert 0.3 <= time.monotonic() - began < 5
+        stands_by = threading.Thread(target=lanes.wait_for_owner, args=(bank.lane_id, until))
+        stands_by.start()
+        time.sleep(0.3)
+        assert stands_by.is_alive()
+    stands_by.join(5)
+    assert not stands_by.is_alive()
+    with own_lane(bank.lane_id):  # standing by left no lock behind
+        until.set()
+        lanes.wait_for_owner(bank.lane_id, until)
+
+
 def test_a_bell_never_takes_the_lane_from_the_scorers_own_thread(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
     """Seen with kill -9: bells judged with memories of their own, one after the other, and the thread never got in."""
     ids = keep(bank, "pay-1")
