@@ -188,10 +188,10 @@ OWNER = """SELECT substring(a.application_name from '[0-9]+')::int FROM pg_locks
 @pytest.mark.slow
 def test_a_killed_scorer_is_followed_by_the_one_that_stands_by(running_desk: RunningDesk) -> None:
     def owner() -> int:
-        with closing(psycopg2.connect(embedded.addresses(running_desk.state).database_url)) as link:
-            with link.cursor() as cursor:
-                cursor.execute(OWNER)
-                return (cursor.fetchone() or (0,))[0]
+        url = embedded.addresses(running_desk.state).database_url
+        with closing(psycopg2.connect(url)) as link, link.cursor() as cursor:
+            cursor.execute(OWNER)
+            return (cursor.fetchone() or (0,))[0]
 
     first, second = (running_desk.children[name] for name in ("scorer", "standby"))
     eventually(lambda: owner() in (first, second), 20)
