@@ -44,8 +44,8 @@ from transactions.codes import OUTCOME
 SINGLES, BULKS = 6, 2  # clients that send one payment at a time, and many
 LARGEST_BULK = 400
 SLACK = 100  # payments that may be sent beyond a kill's share
-KINDS = {"scorer": 5, "web": 4, "postgres": 4, "valkey": 3, "backend": 3, "worker": 3, "beat": 1.5, "live": 0.5,
-         "proxy": 0.5, "keeper": 0.5}  # fmt: skip
+KINDS = {"scorer": 4, "standby": 2, "web": 4, "postgres": 4, "valkey": 3, "backend": 3, "worker": 3, "beat": 1.5,
+         "live": 0.5, "proxy": 0.5, "keeper": 0.5}  # fmt: skip
 SERVERS = {"postgres", "valkey"}  # the keeper restarts these, and gives up when both together die 9 times a minute
 MOST_DEATHS = 5  # of one process within a minute: the supervisor gives up at 8
 AGAIN = 0.25  # of the kills come before the desk is back from the one before

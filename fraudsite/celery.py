@@ -3,6 +3,7 @@
 Three kinds of process run from here: `worker` (queue `default`: everything that may wait), `beat` (the clock) and one
 `scorer` per lane (queue `lane.<id>`, FRAUD_LANE=<id>). A scorer runs its lane in a thread of its own, started at
 `worker_init`: the lane must judge even when the broker is gone, and the doorbell's task then finds the lane taken.
+A second scorer of a lane stands by with everything loaded but the profiles: most of a cold start is imports.
 """
 
 import logging
@@ -25,7 +26,6 @@ app.autodiscover_tasks(related_name="training_tasks")
 app.set_default()
 
 BACK_OFF_SECONDS = (0.5, 1, 2, 5, 10)  # after an error
-STAND_BY_SECONDS = 0.5  # between looks whether the lane's owner has gone
 STOP_SECONDS = 3.0  # for the lane's last claim and its snapshot
 _stop = threading.Event()
 _lanes: dict[int, threading.Thread] = {}
@@ -81,13 +81,15 @@ def _run_lane(lane_id: int) -> None:
     A lane that somebody else owns is no failure: this scorer stands by, and takes over as soon as the owner has gone.
     """
     from fraudsite import pipeline
+    from scoring.lanes import wait_for_owner
 
     failures = 0
     while not _stop.is_set():
         started = time.monotonic()
         try:
             pipeline.run(lane_id, until=_stop)
-            failures, pause = 0, STAND_BY_SECONDS
+            wait_for_owner(lane_id, _stop)  # now and then back to `run`, which keeps model and rules warm
+            failures, pause = 0, 0.0
         except Exception:  # the lane's last line of defence: log, wait, own it again
             log.exception("lane %s stopped", lane_id)
             failures = 0 if time.monotonic() - started > 60 else failures + 1

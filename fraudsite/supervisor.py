@@ -30,6 +30,8 @@ READY_SECONDS = 120.0
 STOP_SECONDS = 4.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_DEATHS = 8  # of one child within a minute
+CELERY = [sys.executable, "-m", "celery", "-A", "fraudsite.celery"]
+WORKER = [*CELERY, "worker", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
 LEAST_FREE_BYTES = 300_000_000
 PEOPLE = ("investigator", "investigator2", "lead", "admin", "approver", "auditor")
 
@@ -208,13 +210,12 @@ class Desk:
     def plan(self) -> None:
         """Name the children; ports of web and live are private to this machine."""
         self.web_port, self.live_port = embedded.free_port(), embedded.free_port()
-        python, celery = sys.executable, [sys.executable, "-m", "celery", "-A", "fraudsite.celery"]
-        worker = [*celery, "worker", "--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+        python = sys.executable
         granian = [python, "-m", "granian", "--host", "127.0.0.1", "--workers", "1", "--no-access-log"]
         self.children = [
-            *(self._scorer(worker, lane) for lane in _lanes()),
-            Child("worker", [*worker, "-Q", "default", "-n", "worker@desk", "-c", "2"]),
-            Child("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"]),
+            *(self._scorer(lane) for lane in _lanes()),
+            Child("worker", [*WORKER, "-Q", "default", "-n", "worker@desk", "-c", "2"]),
+            Child("beat", [*CELERY, "beat", "--pidfile=", "--loglevel", "WARNING"]),
             Child(
                 "web",
                 [*granian, "--interface", "wsgi", "--port", str(self.web_port), "--blocking-threads", "24",
@@ -243,7 +244,16 @@ class Desk:
                 if time.monotonic() > deadline:
                     raise ServerTrouble(_not_ready(waiting[0]))
                 time.sleep(0.1)
+        if not self.stopping:
+            self._start_standbys()
         self._write_run_file()
+
+    def _start_standbys(self) -> None:
+        """A second scorer for each lane, once the first ones own them: it takes over without a cold start."""
+        standbys = [self._scorer(lane, "standby") for lane in _lanes()]
+        for child in standbys:
+            child.start()
+        self.children += standbys
 
     def start_traffic(self) -> None:
         """The simulator, posting to the real API (FRAUD_TRAFFIC payments a second; 0 = none)."""
@@ -307,9 +317,9 @@ class Desk:
         if self.own_servers and not embedded.keeper_alive(self.state):
             embedded.ensure_servers(self.state)
 
-    def _scorer(self, worker: list[str], lane: int) -> Child:
-        command = [*worker, "-Q", f"lane.{lane}", "-n", f"scorer{lane}@desk", "-P", "threads", "-c", "2"]
-        name = "scorer" if lane == 1 else f"scorer{lane}"
+    def _scorer(self, lane: int, role: str = "scorer") -> Child:
+        command = [*WORKER, "-Q", f"lane.{lane}", "-n", f"{role}{lane}@desk", "-P", "threads", "-c", "2"]
+        name = role if lane == 1 else f"{role}{lane}"
         return Child(name, command, lambda: lane_alive(lane), {"FRAUD_LANE": str(lane)})
 
     def _proxy_command(self) -> list[str]:

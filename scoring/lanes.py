@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ MOST_MESSAGES = 512  # messages taken from the ring at once
 NEWEST_SECONDS = 1.0  # between sweeps over the newest ids
 WHOLE_SECONDS = 60.0  # between sweeps over everything above the mark
 NEWEST_WINDOW = 15.0  # ids drawn in the last so many seconds are the newest
+STAND_BY_SECONDS = 0.2  # between looks whether the lane's owner has gone
 LOCK_MILLISECONDS = 100  # how long the lane waits for a key that another ingest holds
 POLL_SECONDS = 0.1  # between looks into Postgres while Valkey is gone
 SNAPSHOT_ROWS = 200_000  # replaying so many takes about 3 s
@@ -641,7 +643,7 @@ def connect() -> Any:
         password=db["PASSWORD"] or None,
         host=db["HOST"] or None,
         port=db["PORT"] or None,
-        application_name="lane",
+        application_name=f"lane of {os.getpid()}",
         keepalives=1,
         keepalives_idle=10,
         keepalives_interval=5,
@@ -662,6 +664,23 @@ def connect() -> Any:
 def _warm_kernel() -> None:
     """Compile the kernel, once for each process, before a lane is taken: its session must not idle for a minute."""
     features.warm_up()
+
+
+def wait_for_owner(lane_id: int, until: threading.Event, patience: float = 30.0) -> None:
+    """Stand by: wait until nobody owns the lane, at most `patience` seconds or until `until` is set.
+
+    One session that asks again and again: waiting inside Postgres would hold a snapshot, and so its clean-up, back.
+    """
+    connection, end = connect(), time.monotonic() + patience
+    try:
+        with connection.cursor() as cursor:
+            while not until.is_set() and time.monotonic() < end:
+                cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [lane_id])
+                if cursor.fetchone()[0]:
+                    return  # the lock goes with the session
+                until.wait(STAND_BY_SECONDS)
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class RunningDesk:
 
     @property
     def children(self) -> dict[str, int]:
-        """Process ids by name: scorer, worker, beat, web, live, proxy."""
+        """Process ids by name: scorer, standby, worker, beat, web, live, proxy."""
         return json.loads((self.state / "run.json").read_text())["children"]
 
     def api(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:

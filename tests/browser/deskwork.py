@@ -170,7 +170,7 @@ def decide(page: Page, key: str, *, onwards: bool = False, why: str = WHY) -> No
 
 
 def fill_close(page: Page, key: str, *, onwards: bool = False, why: str = WHY) -> None:
-    """The same up to the last key; the focus is in the rationale."""
+    """The same up to the last key."""
     page.keyboard.press(key)
     expect(page.get_by_test_id("close-dialog")).to_be_visible()
     if key == "f":
@@ -178,9 +178,11 @@ def fill_close(page: Page, key: str, *, onwards: bool = False, why: str = WHY) -
         page.keyboard.press("Space")
     tab_to(page, "close-reason")
     page.keyboard.type("FR-01" if key == "f" else "LG-01")
-    page.get_by_test_id("auto-next").set_checked(onwards)
-    page.get_by_test_id("rationale").focus()
+    tab_to(page, "rationale")
     page.keyboard.type(why)
+    if page.get_by_test_id("auto-next").is_checked() != onwards:
+        tab_to(page, "auto-next")
+        page.keyboard.press("Space")
 
 
 def history(page: Page) -> str:

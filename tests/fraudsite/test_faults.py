@@ -207,7 +207,7 @@ def test_workers_that_fight_for_one_lane_decide_everything_once(bank: ApiClient)
         for _ in range(12):
             ids = keep(bank, *(f"pay-{next(names)}" for _ in range(5)))
             label(ids[0])
-            rows("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lane'
+            rows("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ^@ 'lane of'
                        AND datname = current_database() AND random() < 0.4""")
         over.set()
 
@@ -432,7 +432,24 @@ def test_a_scorer_that_finds_its_lane_taken_has_it_as_soon_as_the_owner_goes(
     wait_for(lambda: ring.is_alive(bank.lane_id))
     stop.set()
     thread.join(20)
-    assert not thread.is_alive() and set(pauses) == {celery.STAND_BY_SECONDS}
+    assert not thread.is_alive() and set(pauses) == {lanes.STAND_BY_SECONDS, 0.0}
+
+
+def test_standing_by_ends_with_the_owner_with_the_process_and_with_its_patience(bank: ApiClient):
+    until = threading.Event()
+    with own_lane(bank.lane_id):
+        began = time.monotonic()
+        lanes.wait_for_owner(bank.lane_id, until, patience=0.3)
+        assert 0.3 <= time.monotonic() - began < 5
+        stands_by = threading.Thread(target=lanes.wait_for_owner, args=(bank.lane_id, until))
+        stands_by.start()
+        time.sleep(0.3)
+        assert stands_by.is_alive()
+    stands_by.join(5)
+    assert not stands_by.is_alive()
+    with own_lane(bank.lane_id):  # standing by left no lock behind
+        until.set()
+        lanes.wait_for_owner(bank.lane_id, until)
 
 
 def test_a_bell_never_takes_the_lane_from_the_scorers_own_thread(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):

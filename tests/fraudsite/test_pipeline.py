@@ -135,7 +135,7 @@ def test_a_session_cut_in_the_commit_is_no_fault_of_the_payment(bank: ApiClient,
 
     def cut(facts, matrix, judge):
         if next(cuts, False):
-            rows("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'lane'")
+            rows("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name ^@ 'lane of'")
         return decide(facts, matrix, judge)
 
     monkeypatch.setattr(pipeline, "decide", cut)
@@ -283,7 +283,7 @@ def test_a_new_release_is_loaded_while_no_transaction_is_open(bank: ApiClient, m
     assemble, states = releases._assemble, []
 
     def watch(release: Release) -> releases.Judge:
-        states.extend(rows("SELECT state FROM pg_stat_activity WHERE application_name = 'lane'"))
+        states.extend(rows("SELECT state FROM pg_stat_activity WHERE application_name ^@ 'lane of'"))
         return assemble(release)
 
     monkeypatch.setattr(releases, "_assemble", watch)

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 from websockets.sync.client import ClientConnection
 
@@ -177,6 +179,27 @@ def test_a_posted_payment_is_decided_and_its_alert_seen_on_a_socket(running_desk
         )
         assert (status, answer["decision"]["outcome"]) == (200, "review"), answer
         assert alerts_until(feed, str(answer["id"]))
+
+
+OWNER = """SELECT substring(a.application_name from '[0-9]+')::int FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE l.locktype = 'advisory' AND l.classid = 1 AND l.objid = 1 AND l.granted"""
+
+
+@pytest.mark.slow
+def test_a_killed_scorer_is_followed_by_the_one_that_stands_by(running_desk: RunningDesk) -> None:
+    def owner() -> int:
+        url = embedded.addresses(running_desk.state).database_url
+        with closing(psycopg2.connect(url)) as link, link.cursor() as cursor:
+            cursor.execute(OWNER)
+            return (cursor.fetchone() or (0,))[0]
+
+    first, second = (running_desk.children[name] for name in ("scorer", "standby"))
+    eventually(lambda: owner() in (first, second), 20)
+    killed = owner()
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: owner() == ({first, second} - {killed}).pop(), 20)
+    status, answer = running_desk.api("POST", "/api/v1/transactions", risky_payment("supervisor-5"), Prefer="wait=10")
+    assert (status, answer["decision"]["outcome"]) == (200, "review"), answer
 
 
 @pytest.mark.slow
