@@ -9,7 +9,7 @@ Close codes: 4400 not understood, 4401 signed out, 4403 no permission, 1013 try 
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -37,10 +37,52 @@ FARTHEST = 5000  # alerts of a lane that are caught up one by one; beyond, the b
 BAD_MESSAGE, SIGNED_OUT, NO_PERMISSION, TRY_LATER = 4400, 4401, 4403, 1013
 
 Cursor = dict[int, int]  # lane → seq of the last alert sent
+Message = dict[str, Any]
+
+
+class Ear:
+    """What one browser says to us, for as long as we listen.
+
+    The server lets no close frame out while somebody waits for a message (granian 2.8): who closes hangs up first. The
+    consumer hears of the end as if the browser had left, once the close is out.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[Message]]) -> None:
+        self._receive = receive
+        self._waiting: asyncio.Future[Message] | None = None
+        self._hung_up = False
+        self._over = asyncio.Event()
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        if not self._hung_up:
+            self._waiting = asyncio.ensure_future(self._receive())
+            try:
+                await asyncio.wait({self._waiting})
+            finally:
+                self._waiting.cancel()  # does nothing to what is done
+            if not self._waiting.cancelled():
+                return self._waiting.result()
+        await self._over.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def hang_up(self) -> None:
+        """Wait for no further message."""
+        self._hung_up = True
+        if self._waiting and self._waiting.cancel():
+            await asyncio.wait({self._waiting})
+
+    def over(self) -> None:
+        """The close is out."""
+        self._over.set()
 
 
 class AlertFeed(AsyncJsonWebsocketConsumer):
     """`/ws/alerts/?after=<seq>|<lane>:<seq>,…&samples=1`; without `after` only heartbeats, for a page's badge."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.ear = Ear(receive)
+        await super().__call__(scope, self.ear, send)
 
     async def connect(self) -> None:
         self.lock = asyncio.Lock()
@@ -81,7 +123,11 @@ class AlertFeed(AsyncJsonWebsocketConsumer):
             return
         self.open = False
         await self.leave()
-        await super().close(code, reason)
+        await self.ear.hang_up()
+        try:
+            await super().close(code, reason)
+        finally:
+            self.ear.over()
 
     async def send_json(self, content: Any, close: bool = False) -> None:
         """Only while the socket is open: a push may close it between two heartbeats."""

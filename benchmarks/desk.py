@@ -130,7 +130,7 @@ def main() -> None:
     """Make the set, start, open pages; `--runs` times."""
     parser = sizes(options(__doc__, stored=STORED, runs=1))
     parser.add_argument("--rounds", type=int, default=3 if QUICK else 30, help="Pages of each kind in a run.")
-    parser.add_argument("--no-roll-ups", action="store_true", help="Leave the dashboards' counts to the desk's clock.")
+    parser.add_argument("--no-roll-ups", action="store_true", help="Let the dashboards count from here on only.")
     asked = parser.parse_args()
     results = Results("desk", asked)
     with Ground(asked.state, small=asked.small) as ground:

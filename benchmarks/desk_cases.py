@@ -77,7 +77,7 @@ def chance(keys: np.ndarray, salt: int) -> np.ndarray:
 def grouped(alerts: np.ndarray, wanted: int, incidents: int, rng: np.random.Generator) -> np.ndarray:
     """The group of each alert, from 0: first the incidents of the busiest merchants, then cases of one customer each.
 
-    As many as `wanted` in all if the alerts suffice for it and customers have enough of them to be joined.
+    As many as `wanted` in all if the alerts suffice for it; more where customers have too few of them to be joined.
     """
     group = np.full(len(alerts), -1)
     _take_incidents(alerts, group, incidents, rng)
@@ -105,6 +105,12 @@ def _take_incidents(alerts: np.ndarray, group: np.ndarray, incidents: int, rng: 
     for number, place in enumerate(np.argsort(-counts, kind="stable")[:incidents]):
         end = starts[place] + counts[place]
         group[order[max(starts[place], end - sizes[number]) : end]] = number
+
+
+def incidents_of(open_cases: int, closed_cases: int, merchants: int) -> tuple[int, int]:
+    """How many of the open and of the closed cases are incidents."""
+    most = merchants // 4
+    return min(open_cases // EACH_INCIDENT["open"], most), min(closed_cases // EACH_INCIDENT["closed"], most)
 
 
 def alerts_needed(cases: int, customers: int, incidents: int) -> int:
@@ -136,17 +142,15 @@ def plan(alerts: np.ndarray, desk: Desk, *, open_cases: int, closed_cases: int, 
          ) -> Plan:  # fmt: skip
     """What becomes of the alerts: times in micro-seconds since 2000, 0 for none."""
     rng = np.random.default_rng([seed, len(alerts)])
-    most = len(np.unique(alerts["merchant"])) // 4
-    wanted = (("open", open_cases), ("closed", closed_cases))
-    incidents = {name: min(cases // EACH_INCIDENT[name], most) for name, cases in wanted}
-    group = grouped(alerts, open_cases + closed_cases, sum(incidents.values()), rng)
+    incidents = incidents_of(open_cases, closed_cases, len(np.unique(alerts["merchant"])))
+    group = grouped(alerts, open_cases + closed_cases, sum(incidents), rng)
     order = np.lexsort([alerts["id"], alerts["amount_base"], alerts["score"], group])
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     worst = order[np.append(starts[1:], len(order)) - 1]
     raised = alerts["raised_at"][order]
     first, last = np.minimum.reduceat(raised, starts), np.maximum.reduceat(raised, starts)
-    is_incident = np.arange(len(starts)) < sum(incidents.values())
-    is_open = _open(alerts["customer"][worst], last, is_incident, incidents["open"], open_cases, rng)
+    is_incident = np.arange(len(starts)) < sum(incidents)
+    is_open = _open(alerts["customer"][worst], last, is_incident, incidents[0], open_cases, rng)
     columns = {
         "worst": alerts["id"][worst], "customer": alerts["customer"][worst], "merchant": alerts["merchant"][worst],
         "alert_count": np.diff(np.append(starts, len(order))).astype("i4"),

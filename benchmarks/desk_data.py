@@ -133,7 +133,7 @@ def make(ground: Ground, stored: int, open_cases: int, closed_cases: int, *, tal
     clock, wanted = Clock(), open_cases + closed_cases
     crew(ground, ANALYSTS)
     missing = wanted - _count(ground, '"case"')
-    judge = _stopper(ground, stored, wanted) if missing > 0.01 * wanted else None
+    judge = _stopper(ground, stored, open_cases, closed_cases) if missing > 0.01 * wanted else None
     filled = clock.step("payments", fill, ground, stored, payload="full", judge=judge)
     if judge:
         cases = clock.step("cases", _cases, ground, open_cases, closed_cases)
@@ -143,7 +143,9 @@ def make(ground: Ground, stored: int, open_cases: int, closed_cases: int, *, tal
     else:
         cases = 0
     if tally:
-        clock.step("roll-ups", ground.manage, "tally_desk", seconds=3_600)
+        clock.step("roll-ups", ground.manage, "tally_desk", seconds=3 * 3_600)
+    else:
+        _count_from_here(ground)
     took = sum(clock.seconds.values())
     return {
         "payments": filled, "cases": cases, "seconds": round(took), "by_step": clock.seconds,
@@ -153,14 +155,14 @@ def make(ground: Ground, stored: int, open_cases: int, closed_cases: int, *, tal
     }  # fmt: skip
 
 
-def _stopper(ground: Ground, stored: int, cases: int) -> Stopper:
+def _stopper(ground: Ground, stored: int, open_cases: int, closed_cases: int) -> Stopper:
     """Stops as many payments as the cases need."""
     from scoring.models import Release
 
-    incidents = sum(cases // each for each in desk_cases.EACH_INCIDENT.values())
-    share = desk_cases.alerts_needed(cases, crowd.CUSTOMERS, min(incidents, crowd.MERCHANTS // 10)) / stored
+    incidents = sum(desk_cases.incidents_of(open_cases, closed_cases, crowd.MERCHANTS))
+    share = desk_cases.alerts_needed(open_cases + closed_cases, crowd.CUSTOMERS, incidents) / stored
     if share > 0.7:
-        raise SystemExit(f"{stored:,} payments are too few for {cases:,} cases")
+        raise SystemExit(f"{stored:,} payments are too few for {open_cases + closed_cases:,} cases")
     say(f"{share:.2%} of the payments will be stopped")
     return Stopper(share, Release.objects.select_related("policy").get(pk=ground.release_id).policy.hold_minutes)
 
@@ -237,6 +239,23 @@ def _vacuum(ground: Ground) -> None:
         cursor.execute("CHECKPOINT")
 
 
+def _count_from_here(ground: Ground) -> None:
+    """The dashboards' roll-ups begin now: what is stored is not counted, by nobody and at no time."""
+    from fraudsite.models import TallyCursor
+    from fraudsite.tallies import cursor_of
+
+    ends = {
+        f"judged:{ground.lane.pk}": f"SELECT seq FROM lane_cursor WHERE lane = {ground.lane.pk}",
+        "labels": "SELECT last_value FROM label_id_seq",
+        "events": "SELECT last_value FROM case_event_id_seq",
+    }
+    with ground.cursor() as cursor:
+        for source, statement in ends.items():
+            cursor.execute(statement)
+            cursor_of(source)
+            TallyCursor.objects.filter(pk=source).update(position=cursor.fetchone()[0])
+
+
 def _count(ground: Ground, table: str) -> int:
     with ground.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")
@@ -266,7 +285,7 @@ STORED = "20_000" if QUICK else "10_000_000"
 def main() -> None:
     """Make the set in the folder named by --state."""
     parser = sizes(options(__doc__, stored=STORED, runs=1))
-    parser.add_argument("--no-roll-ups", action="store_true", help="Leave the dashboards' counts to the desk's clock.")
+    parser.add_argument("--no-roll-ups", action="store_true", help="Let the dashboards count from here on only.")
     parser.add_argument("--verify", action="store_true", help="Ask `manage.py verify` afterwards.")
     asked = parser.parse_args()
     results = Results("desk_data", asked)

@@ -176,11 +176,13 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
     accounts, began = ground.accounts(), time.monotonic()
     ready: queue.Queue[Batch | None] = queue.Queue(maxsize=2)
     failed: list[BaseException] = []
-    maker = threading.Thread(target=_make_all, args=(filler, missing, ready, failed), daemon=True)
+    over = threading.Event()
+    maker = threading.Thread(target=_make_all, args=(filler, missing, ready, failed, over), daemon=True)
     maker.start()
     try:
         _decide_all(ground, judge, ready, missing, began)
     finally:
+        over.set()
         _empty(ready, maker)
     if failed:
         raise failed[0]
@@ -195,11 +197,15 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
     return missing
 
 
-def _make_all(filler: Filler, missing: int, ready: queue.Queue[Batch | None], failed: list[BaseException]) -> None:
-    """One thread: payments with keys and details, a commit for each batch."""
+def _make_all(
+    filler: Filler, missing: int, ready: queue.Queue[Batch | None], failed: list[BaseException], over: threading.Event
+) -> None:
+    """One thread: payments with keys and details, a commit for each batch, until nobody wants more."""
     try:
         with filler.ground.cursor(asynchronous=True) as cursor:
             for start in range(0, missing, BATCH):
+                if over.is_set():
+                    break
                 cursor.execute("BEGIN")
                 batch = filler.make(cursor, min(BATCH, missing - start))
                 filler.store(cursor, batch)

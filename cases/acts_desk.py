@@ -20,7 +20,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.views.decorators.http import require_http_methods, require_POST
 
-from cases import approvals, checklists, handover, services, world
+from cases import approvals, checklists, handover, services, sightings, world
 from cases.case_desk import case_page, readable
 from cases.close_form import exceptions_of, listings_of
 from cases.closing import IncompleteClose, set_verdicts
@@ -278,6 +278,7 @@ def case_verdicts(request: HttpRequest, case_id: int) -> HttpResponse:
         else:
             messages.success(request, "Kept. The close dialog counts them.")
             return redirect(request.get_full_path())
+    sightings.looked(request, found)
     before = number(request.GET.get("before", ""))
     rows = found.case_alerts.select_related("alert", "alert__transaction__resolution").order_by("-pk")
     shown = list((rows.filter(pk__lt=before) if before else rows)[: PAGE + 1])

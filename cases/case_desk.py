@@ -10,13 +10,11 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.postgres.expressions import ArraySubquery
-from django.core.cache import cache
-from django.db.models import OuterRef
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from redis.exceptions import RedisError
 
 from alerts.models import Alert
 from cases import (
@@ -37,7 +35,7 @@ from cases.close_form import check_groups, close_form
 from cases.cursors import number
 from cases.evaluated import definition, evaluated, rule_version
 from cases.history import StaleCase
-from cases.models import Case, CaseAlert, Queue
+from cases.models import Approval, Case, CaseAlert, Queue
 from cases.querysets import kept_from, sees_everything, without_kept
 from cases.rights import rights
 from cases.routing import subject_of
@@ -72,7 +70,8 @@ def readable(request: HttpRequest, case_id: int) -> Case:
     mine = Queue.members.through.objects.filter(user=request.user.pk).values("queue_id")
     cases = Case.objects.select_related("queue__escalates_to", "assignee", "lane", "close_reason", "closed_by")
     files = file_counts(OuterRef("pk"))
-    told = cases.annotate(my_queues=ArraySubquery(mine), file_count=files)
+    pending = Exists(Approval.objects.filter(case=OuterRef("pk"), answer=""))
+    told = cases.annotate(my_queues=ArraySubquery(mine), file_count=files, has_request=pending)
     found = without_kept(told.filter(pk=case_id), request.user).first()
     if found is None:
         raise Http404
@@ -123,7 +122,7 @@ def case_page(
     if context["may_close"] and context["is_mine"]:
         context["closing"] = close_form(request, case, alerts, form, refusal, others, chosen, context["checks"])
     context["check_groups"] = check_groups(context["checks"])
-    _tell_sighting(request, case)
+    sightings.looked(request, case)
     return admin.site.render(request, "cases/case.html", context, title=case.number, status=status)
 
 
@@ -151,16 +150,6 @@ def _why(
 def _named(request: HttpRequest) -> int | None:
     """The alert that the address names."""
     return number(request.GET.get("alert")) or None
-
-
-def _tell_sighting(request: HttpRequest, case: Case) -> None:
-    """Write down that the person looked, once in ten minutes; Valkey spares the statements that would find out."""
-    try:
-        is_new = cache.add(f"looked:{request.user.pk}:{case.pk}", 1, sightings.AGAIN.total_seconds())
-    except (RedisError, OSError):
-        is_new = True
-    if is_new:
-        sightings.saw(request, "case_viewed", case=case)
 
 
 @require_GET

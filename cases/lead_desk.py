@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from alerts.desk import remembered
-from cases import absence, board, day, quality, rebalancing, routing
+from cases import absence, board, day, quality, rebalancing, routing, sightings
 from cases.cursors import number
 from cases.history import NotAllowed
 from cases.lead_forms import AbsenceForm, RouteForm
@@ -185,6 +185,7 @@ def review_page(request: HttpRequest, review_id: int) -> HttpResponse:
         else:
             messages.success(request, f"Your finding on {found.case.number} is kept.{_what_follows(form, made)}")
             return redirect("admin:case", found.case_id) if "reopen" in form else redirect("admin:quality")
+    sightings.looked(request, found.case)
     status = 403 if isinstance(refusal, NotAllowed) else 422 if refusal else 200
     return admin.site.render(
         request, "cases/lead/review.html", _review_context(found, form, refusal), title="Review", status=status

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from cases import sightings
 from cases.models import Case
 
 
@@ -20,10 +21,11 @@ def of_case(
     request: HttpRequest, case: Case, template: str, context: dict[str, Any], title: str, *, whole: str = ""
 ) -> HttpResponse:
     """A piece of a case's page; as a page it stands in the frame that leads back (`whole`: with what is around it)."""
+    sightings.looked(request, case)
     context = {"case": case, **context}
     if is_piece(request):
         return render(request, template, context)
-    told = context | {"body": whole or template}
+    told = context | {"piece": whole or template}
     return admin.site.render(request, "cases/case/whole.html", told, title=f"{case.number}, {title}")
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Func, OuterRef, Q, QuerySet, Subquery
 
 from cases.models import Approval, Case, CaseAlert, Exclusion, Queue
 from cases.workflow import Status
@@ -30,7 +31,21 @@ def for_member(user: Any) -> QuerySet[Case]:
     """The cases of the queues the person may see; those of customers they are kept from are not among them."""
     if sees_everything(user):
         return without_kept(Case.objects.all(), user)
-    return without_kept(Case.objects.filter(queue__in=Queue.objects.filter(members=user).values("pk")), user)
+    return without_kept(Case.objects.filter(queue=AnyOf(ArraySubquery(mine(user)))), user)
+
+
+def mine(user: Any) -> QuerySet[Any]:
+    """The ids of the queues a person is a member of, as a subquery."""
+    return Queue.members.through.objects.filter(user=user.pk).values("queue_id")
+
+
+class AnyOf(Func):
+    """One of an array's values. A few queues hold nearly all cases, so the lists must go by their own order's index.
+
+    With an array Postgres does; with `IN (SELECT …)` it would read queue by queue all cases that were ever closed.
+    """
+
+    function = "ANY"
 
 
 def open_ones(cases: QuerySet[Case] | None = None) -> QuerySet[Case]:

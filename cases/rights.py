@@ -75,7 +75,7 @@ def _undo_seconds(case: Case, user: Any, now: Any) -> int:
 
 def _pending(case: Case, user: Any) -> dict[str, Any] | None:
     """The open request about this case, if there can be one."""
-    if case.status not in (Status.PENDING_APPROVAL, Status.CLOSED):
+    if case.status not in (Status.PENDING_APPROVAL, Status.CLOSED) or not getattr(case, "has_request", True):
         return None
     asked: Any = Approval.objects.filter(case=case, answer="").select_related("maker").first()
     if asked is None:

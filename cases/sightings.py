@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from cases.history import NotAllowed
 from cases.models import Case, Sighting
@@ -60,6 +62,16 @@ def saw(
     row.data = {"role": roles_of(request.user), **data}
     row.save(force_insert=True)
     return row
+
+
+def looked(request: HttpRequest, case: Case) -> None:
+    """Write down that the person looked at a case, from whatever page; Valkey spares the statements of another look."""
+    try:
+        is_new = cache.add(f"looked:{request.user.pk}:{case.pk}", 1, AGAIN.total_seconds())
+    except (RedisError, OSError):
+        is_new = True
+    if is_new:
+        saw(request, "case_viewed", case=case)
 
 
 def _was_told(row: Sighting) -> bool:

@@ -51,9 +51,11 @@ LANE, CLIENT = "main", "demo bank"
 DAYS, PER_DAY, SEED = settings.DEMO_DAYS, settings.DEMO_PER_DAY, 7
 BATCH = 2_000
 SMALL = 40_000  # payments below which a demo has more frauds than life, or there would be too few to learn from
-FRAUDS = 1.5  # how much more of them a demo has than life, or a desk of nine would have little to do
+FRAUDS = 1.2  # how much more of them a demo has than life, or a desk of nine would have little to do
 QUARTER, LEARNT = 90, 45  # days that are judged at most, and days before them that the first model learns from
 OUTBREAK = timedelta(days=3)  # since when one shop charges too much
+BUSY, BUSIER = timedelta(days=2), 2.5  # since when there is more fraud than usual, and how much more
+IN_HOURS, STRETCH = 2, 4  # the last days, lived through in stretches of hours
 TALLY_SECONDS = 60.0
 Progress = Callable[[int, int], None]
 
@@ -81,7 +83,11 @@ def _life(start: datetime, days: int, per_day: int) -> Iterator[Simulated]:
     bank.frauds = max(bank.frauds, FRAUDS if days * per_day >= SMALL else 3.0)
     end = start + timedelta(days=days)
     bank.outbreak((end - OUTBREAK).timestamp(), end.timestamp(), per_day // 10)
-    yield from bank.history(start, days, per_day)
+    busy = (end - BUSY).timestamp() if days * per_day >= SMALL else float("inf")
+    for simulated in bank.history(start, days, per_day):
+        if simulated.at > busy:
+            bank.frauds = FRAUDS * BUSIER
+        yield simulated
 
 
 class Past:
@@ -224,15 +230,16 @@ class LastDays:
     desk: Desk | None
     is_judged_elsewhere: bool = False
 
-    def live(self, end: datetime) -> None:
-        """The day that ends then: its payments judged, its cases worked, then what became known."""
-        while batch := self.past.until(end.timestamp(), BATCH):
-            _store(self.client, self.payments, batch, None)
+    def live(self, begin: datetime, end: datetime) -> None:
+        """A stretch of time: what was learnt before, its payments judged, its cases worked, what became known in it."""
         with clock.standing_at(end):
             self.judge()
+            while batch := self.past.until(end.timestamp(), BATCH):
+                _store(self.client, self.payments, batch, None)
+            self.judge()
         if self.desk is not None:
-            self.desk.work(end)
-        _learn(self, end - timedelta(days=1), end)
+            self.desk.work(begin, end)
+        _learn(self, begin, end)
 
     def judge(self) -> None:
         """Judge what is owed with the memory of the day before; a lane that has an owner is judged by it."""
@@ -261,10 +268,10 @@ def seed_recent(
     past: Past | None = None,
     progress: Progress | None = None,
 ) -> ImportJob:
-    """The last days as if live: each day its payments judged, its cases worked, then what became known that day.
+    """The last days as if live: day by day payments judged, cases worked, then what became known; the last in hours.
 
-    The job of the labels counts the days that are done: a day's labels and its count are one commit, and what comes
-    before them is safe to repeat.
+    The job of the labels counts the stretches that are done: the labels of one and its count are one commit, and what
+    comes before them is safe to repeat.
     """
     history = history_job(client, days=days, per_day=per_day, recent=recent)
     payments, labels = _jobs_of_the_last(recent, history)
@@ -274,14 +281,23 @@ def seed_recent(
     past.skip_to(history.next_row + payments.next_row)
     begin = history.started_at - timedelta(days=recent)
     keeper = pipeline.Keeper(client.lane_id, lambda: False, once=True)
-    last = LastDays(client, past, payments, labels, keeper, _desk(client, past))
-    for day in range(labels.next_row, recent):
-        last.live(begin + timedelta(days=day + 1))
+    last = LastDays(client, past, payments, labels, keeper, _desk(client, past, history.started_at))
+    moments = _moments(begin, recent)
+    for place in range(labels.next_row, len(moments) - 1):
+        last.live(*moments[place : place + 2])
         if progress is not None:
-            progress(day + 1, recent)
+            progress(place + 1, len(moments) - 1)
     last.end(recent, history.started_at - timedelta(days=1))
     _finished(payments)
     return _finished(labels)
+
+
+def _moments(begin: datetime, days: int) -> list[datetime]:
+    """Where the stretches begin and end: days, and of the last ones some hours, in which labels come to matter."""
+    whole = max(0, days - IN_HOURS)
+    each_day = [begin + timedelta(days=day) for day in range(whole)]
+    hours = range(0, 24 * (days - whole) + 1, STRETCH)
+    return each_day + [begin + timedelta(days=whole, hours=hour) for hour in hours]
 
 
 def _jobs_of_the_last(recent: int, history: ImportJob) -> tuple[ImportJob, ImportJob]:
@@ -291,10 +307,13 @@ def _jobs_of_the_last(recent: int, history: ImportJob) -> tuple[ImportJob, Impor
     return payments, _job(client, ImportJob.Kind.LABELS, plan + "labels")
 
 
-def _desk(client: ApiClient, past: Past) -> Desk | None:
+def _desk(client: ApiClient, past: Past, end: datetime) -> Desk | None:
     """The people who work the cases of the past; None where nobody can sign in as the first of them."""
     people = team.seed(client.lane)
-    return Desk(client.lane_id, people, past.frauds) if people else None
+    if people is None:
+        return None
+    house.set_up(client.lane)
+    return Desk(client.lane_id, people, past.frauds, end)
 
 
 def _learn(last: LastDays, begin: datetime, end: datetime) -> None:

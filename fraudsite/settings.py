@@ -328,7 +328,7 @@ BULK_REQUESTS_PER_MINUTE = env_int("FRAUD_BULK_REQUESTS_PER_MINUTE", 1_200)
 # --- the demo's past --------------------------------------------------------------------------------------------------
 
 DEMO_DAYS = env_int("FRAUD_DEMO_DAYS", 135, least=20, most=400)
-DEMO_PER_DAY = env_int("FRAUD_DEMO_PER_DAY", 650, least=100, most=100_000)
+DEMO_PER_DAY = env_int("FRAUD_DEMO_PER_DAY", 600, least=100, most=100_000)
 
 # --- people, sessions, security ---------------------------------------------------------------------------------------
 

@@ -47,27 +47,38 @@ _COUNTRY = (
 )
 _AT = "CASE WHEN t.import_job > 0 THEN t.occurred_at ELSE d.decided_at END"
 
-# The judged payments of `p` (id and six figures), with what the cuts need of them.
+# The judged payments of `p` (id, the seq of a decision or null for any, and three figures), with what the cuts need.
 _JUDGED = f"""
     SELECT p.*, d.lane, {_AT} AS at, t.channel, {_COUNTRY} AS country, t.amount_base, d.outcome, d.score, d.latency,
            d.degraded, d.release_id, d.rule_hits, t.import_job
-      FROM p JOIN decision d ON d.id = p.id * {SCREENINGS} + 1 JOIN transaction t ON t.id = p.id
+      FROM p JOIN decision d ON d.id = p.id * {SCREENINGS} + 1 AND d.seq = coalesce(p.seq, d.seq)
+      JOIN transaction t ON t.id = p.id
      WHERE d.outcome <> {_RECORDED}
 """
-_SHARES = "sum(n), sum(n * amount_base), sum(f), sum(f * amount_base), sum(g), sum(g * amount_base)"
-# One row for each cut and key that a payment counts under; n, f, g: payments, fraud, legitimate, each ±1 or 0.
+_SHARES = "sum(n), sum(n_value), sum(f), sum(f_value), sum(g), sum(g_value)"
+_EACH = "n, n * amount_base, f, f * amount_base, g, g * amount_base"
+# Most payments of a batch are alike in what the cuts ask: they are added up once by all of it, then along each cut.
+_ALIKE = f"""
+    SELECT lane, date_trunc('hour', at, 'UTC') AS at, channel, country, outcome, degraded, release_id,
+           CASE WHEN score < 0 THEN {NO_SCORE} ELSE least(score / {SCORE_STEP}, 19) END AS step,
+           sum(n) AS n, sum(n * amount_base) AS n_value, sum(f) AS f, sum(f * amount_base) AS f_value,
+           sum(g) AS g, sum(g * amount_base) AS g_value
+      FROM j GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+_SUMS = "n, n_value, f, f_value, g, g_value"
+# A row for each cut and key that payments count under; n, f, g: payments, fraud, legitimate, each ±1 or 0 a payment.
 _CUTS = f"""
-    SELECT {TOTAL} AS cut, 0::bigint AS key, outcome, lane, at, n, f, g, amount_base FROM j
-    UNION ALL SELECT {CHANNEL}, channel, outcome, lane, at, n, f, g, amount_base FROM j
-    UNION ALL SELECT {COUNTRY}, country, outcome, lane, at, n, f, g, amount_base FROM j
-    UNION ALL SELECT {SCORE}, coalesce(r.model_id, 0) * 32::bigint
-                     + CASE WHEN score < 0 THEN {NO_SCORE} ELSE least(score / {SCORE_STEP}, 19) END,
-                     outcome, lane, at, n, f, g, amount_base FROM j JOIN scoring_release r ON r.id = j.release_id
-    UNION ALL SELECT {LATENCY}, floor({LATENCY_STEPS} * log(2, greatest(latency, 1)))::bigint, 0::smallint, lane, at,
-                     n, 0, 0, amount_base FROM j WHERE n <> 0 AND latency > 0 AND import_job = 0
-    UNION ALL SELECT {DEGRADED}, degraded, outcome, lane, at, n, f, g, amount_base FROM j WHERE degraded <> 0
+    SELECT {TOTAL} AS cut, 0::bigint AS key, outcome, lane, at, {_SUMS} FROM a
+    UNION ALL SELECT {CHANNEL}, channel, outcome, lane, at, {_SUMS} FROM a
+    UNION ALL SELECT {COUNTRY}, country, outcome, lane, at, {_SUMS} FROM a
+    UNION ALL SELECT {SCORE}, coalesce(r.model_id, 0) * 32::bigint + step, outcome, lane, at, {_SUMS}
+                FROM a JOIN scoring_release r ON r.id = a.release_id
+    UNION ALL SELECT {DEGRADED}, degraded, outcome, lane, at, {_SUMS} FROM a WHERE degraded <> 0
+    UNION ALL SELECT {LATENCY}, floor({LATENCY_STEPS} / ln(2) * ln(greatest(latency, 1)) + 1e-9)::bigint, 0::smallint,
+                     lane, date_trunc('hour', at, 'UTC'), sum(n), sum(n * amount_base), 0, 0, 0, 0
+                FROM j WHERE n <> 0 AND latency > 0 AND import_job = 0 GROUP BY 2, 4, 5
     UNION ALL SELECT {RULE}, (e.rule->>'version')::bigint * 2 + CASE e.rule->>'mode' WHEN 'live' THEN 0 ELSE 1 END,
-                     outcome, j.lane, at, n, f, g, amount_base
+                     outcome, j.lane, at, {_EACH}
                 FROM j JOIN scoring_release r ON r.id = j.release_id
                 CROSS JOIN LATERAL jsonb_array_elements(r.rules) WITH ORDINALITY AS e (rule, place)
                WHERE position('\\x01'::bytea IN j.rule_hits) > 0 AND e.place <= length(j.rule_hits)
@@ -91,12 +102,17 @@ SELECT cut, grain.letter, {_BY}, lane, key, outcome, {_SHARES} FROM c {_GRAINS} 
 {_ADD}
 """
 
+# A batch's payments have ids close to each other. Saying so lets Postgres read a stretch of both tables at once.
+BOUNDS = """
+SELECT coalesce(min(transaction_id), 0), coalesce(max(transaction_id), 0) FROM lane_log
+ WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s
+"""
+_NEAR = f"""t.id BETWEEN %(first)s AND %(last)s
+   AND d.id BETWEEN %(first)s * {SCREENINGS}::bigint AND %(last)s * {SCREENINGS}::bigint + 1"""
 COUNT_JUDGED = f"""
-WITH p AS (SELECT transaction_id AS id, 1 AS n, 0 AS f, 0 AS g FROM lane_log
-            WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s AND kind = {LOG_KIND.code("judged")}
-              AND EXISTS (SELECT FROM decision d
-                           WHERE d.id = transaction_id * {SCREENINGS} + 1 AND d.seq = lane_log.seq)),
-     j AS ({_JUDGED}), c AS ({_CUTS})
+WITH p AS (SELECT transaction_id AS id, seq, 1 AS n, 0 AS f, 0 AS g FROM lane_log
+            WHERE lane = %(lane)s AND seq > %(after)s AND seq <= %(upto)s AND kind = {LOG_KIND.code("judged")}),
+     j AS MATERIALIZED ({_JUDGED} AND {_NEAR}), a AS MATERIALIZED ({_ALIKE}), c AS ({_CUTS})
 {_TALLY}
 """
 LABELLED_AMONG = f"""
@@ -109,7 +125,7 @@ INSERT INTO returned_money AS r (transaction_id, amount_base)
 SELECT t.original, sum(t.amount_base)
   FROM lane_log g JOIN transaction t ON t.id = g.transaction_id
  WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s AND g.kind IN ({LOG_KIND.code("judged")},
-       {LOG_KIND.code("profiled")}) AND t.original <> 0
+       {LOG_KIND.code("profiled")}) AND t.original <> 0 AND t.id BETWEEN %(first)s AND %(last)s
    AND (t.stage = {STAGE.code("reversal")} OR t.type IN ({TYPE.code("refund")}, {TYPE.code("reversal")}))
  GROUP BY 1
 ON CONFLICT (transaction_id) DO UPDATE SET amount_base = r.amount_base + excluded.amount_base
@@ -118,10 +134,11 @@ RETURNING transaction_id
 
 # What the marks `ids` count for, added (sign 1) or taken back (sign -1).
 COUNT_LABELLED = f"""
-WITH p AS (SELECT transaction_id AS id, 0 AS n, CASE verdict WHEN {_FRAUD} THEN %(sign)s ELSE 0 END AS f,
+WITH p AS (SELECT transaction_id AS id, NULL::bigint AS seq, 0 AS n,
+                  CASE verdict WHEN {_FRAUD} THEN %(sign)s ELSE 0 END AS f,
                   CASE verdict WHEN {_LEGITIMATE} THEN %(sign)s ELSE 0 END AS g
              FROM labelled_payment WHERE transaction_id = ANY(%(ids)s)),
-     j AS ({_JUDGED}), c AS ({_CUTS})
+     j AS MATERIALIZED ({_JUDGED}), a AS MATERIALIZED ({_ALIKE}), c AS ({_CUTS})
 {_TALLY}
 """
 # Fraud is blocked if declined, or held and then blocked; everything else let it through.
@@ -233,6 +250,8 @@ def _count_judged(lane: int, after: int, upto: int, source: str, told: Told) -> 
     values = {"lane": lane, "after": after, "upto": upto}
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL work_mem = '64MB'")
+        cursor.execute(BOUNDS, values)
+        values["first"], values["last"] = cursor.fetchone()
         cursor.execute(COUNT_JUDGED, values)
         cursor.execute(RETURNED, values)
         touched = {row[0] for row in cursor.fetchall()}

@@ -53,7 +53,13 @@ def _tests_that_commit_are_cleared_quickly() -> None:
 
 @pytest.fixture(scope="session")
 def running_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.RunningDesk]:
-    """The whole desk as `make run` starts it, without traffic, once for all tests that need it (about a minute)."""
+    """The whole desk as `make run` starts it, without traffic, once for all tests that need it (about a minute).
+
+    DESK_STATE, if set, is the folder of one that runs already, which is used and left running.
+    """
+    if os.environ.get("DESK_STATE"):
+        yield running.RunningDesk(Path(os.environ["DESK_STATE"]), Path(os.devnull))
+        return
     desk = running.start(tmp_path_factory.mktemp("a whole desk") / "state")
     yield desk
     desk.stop()

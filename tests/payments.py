@@ -11,19 +11,22 @@ _numbers = count(1)
 
 
 def ordinary(name: str) -> dict[str, Any]:
-    """An everyday payment by a customer with a card, device and merchant that nobody else uses."""
+    """An everyday payment by a customer with a card, device, network and merchant that nobody else uses."""
     number = next(_numbers)
     payment = schema.example_payment(external_id=f"{name}-{number}")
     payment["customer"]["id"] = f"cus-{name}-{number}"
     payment["card"]["token"] = f"tok-{name}-{number}"
-    payment["device"] |= {"id": f"dev-{name}-{number}", "ip": f"198.51.100.{number % 250}"}
+    payment["device"] |= {"id": f"dev-{name}-{number}", "ip": f"2001:db8:{number // 9999:x}:{number % 9999:x}::1"}
     payment["merchant"]["id"] = f"mer-{name}-{number}"
     return payment
 
 
 def steered(name: str) -> dict[str, Any]:
-    """A large payment while somebody else steers the device: a seeded rule holds it for review."""
+    """A payment while somebody else steers the device: a seeded rule holds it for review.
+
+    Not so large that a model, trained on a small past, declines it.
+    """
     payment = ordinary(name)
-    payment["amount"] = {"value": 90_000, "currency": "EUR"}
+    payment["amount"] = {"value": 12_000, "currency": "EUR"}
     payment["device"]["flags"] = ["remote_access"]
     return payment

@@ -21,7 +21,7 @@ from transactions import clock
 
 DAY = timedelta(days=1)
 OPENED_AGAIN = 0.03  # of the closes
-SAMPLED = 0.10  # of the closes, beside what the queues' own rules choose
+SAMPLED = 0.08  # of the closes, beside what the queues' own rules choose
 # What second looks find, in per cent.
 FINDINGS = {"agree": 80, "disagree": 14, "process_error": 6}
 SETTLED = 0.3  # of the contradicted cases on each later day
@@ -35,16 +35,16 @@ class Afterwards:
         self.closed: QuerySet[Case] = Case.objects.filter(lane=lane_id, status=Status.CLOSED).select_related("queue")
         self.team, self.frauds = team, frauds
 
-    def day(self, until: datetime) -> None:
-        """A day's second looks, up to that moment; reviews in the morning, what is opened again later."""
-        self._sample(until)
-        self._review(until)
-        for case in self.closed.filter(closed_at__gt=until - 3 * DAY, closed_at__lte=until - 2 * DAY).order_by("pk"):
-            if self._rng(case, "again").random() < OPENED_AGAIN:
-                attempt(case, partial(self._open_again, case, until))
+    def stretch(self, begin: datetime, until: datetime) -> None:
+        """The second looks of a stretch of time; reviews in its first half, what is opened again in its second."""
+        whole = until - begin
+        self._sample(begin, until)
+        self._review(until, whole)
+        self._open_some_again(begin, until)
         for case in self.closed.filter(contradicted_at__lt=until - 2 * DAY).order_by("pk"):
-            if self._rng(case, f"settled by {until.date()}").random() < SETTLED:
-                attempt(case, partial(self._settle, case, until))
+            rng = self._rng(case, f"settled by {until:%d %H}")
+            if rng.random() < SETTLED * (whole / DAY):
+                attempt(case, partial(self._settle, case, until - rng.uniform(0.1, 0.4) * whole))
 
     def _rng(self, case: Case, what: str) -> Random:
         first = case.case_alerts.order_by("pk").values_list("alert__transaction__external_id", flat=True).first()
@@ -52,17 +52,22 @@ class Afterwards:
 
     # --- opened again -------------------------------------------------------------------------------------------------
 
-    def _open_again(self, case: Case, until: datetime) -> None:
+    def _open_some_again(self, begin: datetime, until: datetime) -> None:
+        rested = self.closed.filter(closed_at__gt=begin - 2 * DAY, closed_at__lte=until - 2 * DAY)
+        for case in rested.order_by("pk"):
+            rng = self._rng(case, "again")
+            if rng.random() < OPENED_AGAIN:
+                attempt(case, partial(self._open_again, case, until - rng.uniform(0.1, 0.4) * (until - begin)))
+
+    def _open_again(self, case: Case, at: datetime) -> None:
         if case.events.filter(kind="reopened").exists():
             return
         rng = self._rng(case, "opened")
-        at = until - rng.uniform(0.1, 0.4) * DAY
         self._work_again(case, at, rng, rng.choice(words.REOPENS))
 
-    def _settle(self, case: Case, until: datetime) -> None:
+    def _settle(self, case: Case, at: datetime) -> None:
         """A lead deals with what a later label said."""
         rng = self._rng(case, "late")
-        at = until - rng.uniform(0.1, 0.4) * DAY
         if rng.random() < LEFT_CLOSED:
             lead = rng.choice(self.team.leads)
             with clock.standing_at(at):
@@ -82,9 +87,9 @@ class Afterwards:
 
     # --- second looks -------------------------------------------------------------------------------------------------
 
-    def _sample(self, until: datetime) -> None:
-        """Choose some of the day's closes; the queues' own rules have chosen others in the commit of the close."""
-        chosen = self.closed.filter(closed_at__gt=until - DAY, closed_at__lte=until)
+    def _sample(self, begin: datetime, until: datetime) -> None:
+        """Choose some of the closes; the queues' own rules have chosen others in the commit of the close."""
+        chosen = self.closed.filter(closed_at__gt=begin, closed_at__lte=until)
         for case in chosen.exclude(reviews__isnull=False).select_related("closed_by").order_by("pk"):
             if self._rng(case, "sample").random() < SAMPLED and case.closed_at:
                 with clock.standing_at(case.closed_at):
@@ -92,14 +97,14 @@ class Afterwards:
                         case, disposition=case.disposition, closed_at=case.closed_at, by=case.closed_by, seed=0.0
                     )
 
-    def _review(self, until: datetime) -> None:
+    def _review(self, until: datetime, whole: timedelta) -> None:
         """What was chosen a day ago is looked at by somebody else."""
         waiting = QualityReview.objects.filter(finding="", sampled_at__lt=until - DAY, case__in=self.closed)
         for review in waiting.select_related("case", "decided_by").order_by("pk"):
             rng = self._rng(review.case, "review")
             lead = self.team.lead(rng, but=[review.decided_by])
             if lead is not None:
-                attempt(review.case, partial(_look_again, review.pk, lead, until - rng.uniform(0.5, 0.8) * DAY, rng))
+                attempt(review.case, partial(_look_again, review.pk, lead, until - rng.uniform(0.5, 0.8) * whole, rng))
 
 
 def _look_again(review_id: int, lead: Any, at: datetime, rng: Random) -> None:

@@ -1,6 +1,6 @@
 """The past of the desk, day by day: alerts become cases, people work them, and what was not done in time is noted.
 
-All of a day is one agenda in the order of time, so that an alert joins the case that was open when it came.
+All of a stretch is one agenda in the order of time, so that an alert joins the case that was open when it came.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from fraudsite.demo_desk.team import Team
 from scoring.services import resolve_overdue_holds
 from transactions import clock
 
-DAY = timedelta(days=1)
-SWEEP = timedelta(hours=2)  # how often it is looked for what ran out
+LATE = timedelta(days=4)  # before the past's end: of what was opened since then more is still open
+SWEEP = timedelta(hours=4)  # how often it is looked for what ran out
 TOGETHER = timedelta(hours=1)  # alerts within so long get their cases in one go
 OPENING = timedelta(seconds=3)  # from the last of them to their cases
-MOST_STEPS = 20  # of one case in one day
+MOST_STEPS = 20  # of one case in one stretch
 
 
 class Desk:
-    """A lane's desk in the past; `frauds` is the truth, a fraud type by the payment's external id."""
+    """A lane's desk in the past that ends at `end`; `frauds` is the truth, a fraud type by a payment's external id."""
 
-    def __init__(self, lane_id: int, team: Team, frauds: Mapping[str, str]) -> None:
-        self.lane_id, self.team, self.frauds = lane_id, team, frauds
+    def __init__(self, lane_id: int, team: Team, frauds: Mapping[str, str], end: datetime) -> None:
+        self.lane_id, self.team, self.frauds, self.end = lane_id, team, frauds, end
         self.afterwards = Afterwards(lane_id, team, frauds)
         self.swept: datetime | None = None
 
-    def work(self, until: datetime) -> None:
-        """Everything that happens at the desk in the day up to that moment and has not happened yet."""
+    def work(self, begin: datetime, until: datetime) -> None:
+        """Everything that happens at the desk in a stretch of time and has not happened yet."""
         with without_waiting_for_the_disk():
-            Day(self, until).pass_by()
-            self.afterwards.day(until)
+            Stretch(self, begin, until).pass_by()
+            self.afterwards.stretch(begin, until)
             self.sweep(until)
             with clock.standing_at(until):
                 late_labels.mark_contradictions()
@@ -73,11 +73,11 @@ class Desk:
                 attempt(case, step.act)
 
 
-class Day:
-    """One day's agenda. What would end after `until` is for another day."""
+class Stretch:
+    """The agenda of a stretch of time. What would end after it is for another one."""
 
-    def __init__(self, desk: Desk, until: datetime) -> None:
-        self.desk, self.until = desk, until
+    def __init__(self, desk: Desk, begin: datetime, until: datetime) -> None:
+        self.desk, self.begin, self.until = desk, begin, until
         self.agenda: list[tuple[datetime, int, Callable[[], None]]] = []
         self.order, self.steps = count(1), Counter[int]()
         self.planned: dict[int, int] = {}  # of each case the place of its next step
@@ -85,7 +85,7 @@ class Day:
     def pass_by(self) -> None:
         """Plan, then let happen what is next until nothing is left."""
         for case in self.desk.open_cases().order_by("pk"):
-            self._plan(case, self.until - DAY)
+            self._plan(case, self.begin)
         rows = Alert.objects.filter(lane=self.desk.lane_id, in_case__isnull=True, raised_at__lte=self.until)
         for batch in batches(rows.order_by("pk").values_list("raised_at", "pk")):
             self._note(batch[-1][0] + OPENING, partial(self._open, batch))
@@ -106,7 +106,9 @@ class Day:
             self._plan(case, moment)
 
     def _plan(self, case: Case, earliest: datetime) -> None:
-        step = Life(case, self.desk.team, self.desk.frauds, earliest).next()
+        is_late = case.opened_at > self.desk.end - LATE
+        life = Life(case, self.desk.team, self.desk.frauds, earliest, is_late=is_late)
+        step = None if life.is_left(self.desk.end) else life.next()
         place = self.planned[case.pk] = next(self.order)
         if step is not None and step.ends <= self.until:
             self._note(step.at, partial(self._live, case, place, step), place)

@@ -99,7 +99,7 @@ class Hand:
     def close(self, said: Mapping[str, Any] | None = None) -> None:
         """The verdict: closed, or asked of a second person where the rules want one."""
         said = said or words.verdict(self.frauds, self.rng)
-        if "fraud" in said["disposition"] and self.rng.random() < 0.6:
+        if "fraud" in said["disposition"] and self.rng.random() < 0.25:
             self.tick()
         self.do(services.close_case, self.case.pk, by=self.by, **said)
 

@@ -19,6 +19,13 @@ from transactions.models import Lane
 
 LAST = words.SNIPPETS[-1][0]  # written last: what stands before it is done
 RINGS = 2
+USUAL_LIMIT, LIMIT = 1_000_000, 250_000  # minor units from which closing needs a second person
+
+
+def set_up(lane: Lane) -> None:
+    """What the people who lead have set before the past began: smaller sums need two persons, incidents are given."""
+    Queue.objects.filter(lane=lane, four_eyes_from=USUAL_LIMIT).update(four_eyes_from=LIMIT)
+    Queue.objects.filter(lane=lane, grouping=Queue.Grouping.MERCHANT).update(auto_assign=True)
 
 
 def is_kept() -> bool:
@@ -29,7 +36,6 @@ def is_kept() -> bool:
 def keep(lane: Lane, team: Team) -> None:
     """Everything, each part only where it is not there yet."""
     now = timezone.now()
-    Queue.objects.filter(lane=lane, grouping=Queue.Grouping.MERCHANT).update(auto_assign=True)
     _keep_lists(lane, team, now)
     _keep_from(lane, team)
     _plan_absences(team, now)

@@ -14,8 +14,6 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from django.db.transaction import atomic
-
 from cases import approvals, notes, services
 from cases.models import Case, Queue
 from cases.workflow import Status
@@ -28,14 +26,16 @@ MINUTE = timedelta(minutes=1)
 LONGEST_VISIT = timedelta(minutes=80)  # the longest is one whose lease runs out
 LONGEST_LOOK = 30 * MINUTE
 # What somebody does with a case at the first visit, in per cent.
-FATES = {"close": 80, "wait": 9, "escalate": 5, "release": 3, "lapse": 3}
+FATES = {"close": 86, "wait": 6, "escalate": 3, "release": 3, "lapse": 2}
+LATE_FATES = {"close": 58, "wait": 25, "escalate": 14, "release": 2, "lapse": 1}
 FATES_OF_ANALYSTS = {"escalate": 60, "wait": 40}
-BY_ANALYSTS = 0.15  # of first visits
+BY_ANALYSTS = 0.1  # of first visits
+UNTOUCHED, LEFT = timedelta(hours=20), 0.6  # before the past's end, and the share of its new cases that nobody took
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens to a case, and by when all of it has."""
+    """Something that happens to a case, all in one commit, and by when all of it has."""
 
     at: datetime
     ends: datetime
@@ -45,17 +45,30 @@ class Step:
 class Life:
     """One open case as it stands; `frauds` is the truth, a fraud type by the payment's external id.
 
-    Nothing happens to it before `earliest`.
+    Nothing happens to it before `earliest`; one that `is_late` is more often left to somebody else.
     """
 
-    def __init__(self, case: Case, team: Team, frauds: Mapping[str, str], earliest: datetime | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        team: Team,
+        frauds: Mapping[str, str],
+        earliest: datetime | None = None,
+        *,
+        is_late: bool = False,
+    ) -> None:
         rows = list(case.case_alerts.order_by("pk").values_list("pk", "alert__transaction__external_id"))
         lines = case.events.exclude(kind="overdue").order_by("pk")
         self.case, self.team = case, team
         self.frauds = {pk: frauds.get(external_id, "") for pk, external_id in rows}
         self.lines: list[tuple[str, datetime]] = list(lines.values_list("kind", "at"))
-        self.rng = Random(f"{rows[0][1]} {len(self.lines)}")
-        self.earliest = earliest
+        self.first = str(rows[0][1])
+        self.rng = Random(f"{self.first} {len(self.lines)}")
+        self.earliest, self.is_late = earliest, is_late
+
+    def is_left(self, end: datetime) -> bool:
+        """Whether it lies untouched at the past's end: many of those that came last do."""
+        return self.case.opened_at > end - UNTOUCHED and Random(self.first).random() < LEFT
 
     def next(self) -> Step | None:
         """What happens next, if anything."""
@@ -85,7 +98,8 @@ class Life:
         is_first = not self._count("claimed")
         at = self._after(self._delay(is_first))
         by = self._visitor(at, is_first)
-        fates = FATES_OF_ANALYSTS if by in self.team.analysts else FATES
+        usual = LATE_FATES if self.is_late else FATES
+        fates = FATES_OF_ANALYSTS if by in self.team.analysts else usual
         fate = self.rng.choices(list(fates), list(fates.values()))[0] if is_first and not self._is_incident else "close"
         return Step(at, at + LONGEST_VISIT, partial(self._work, by, at, fate))
 
@@ -107,15 +121,14 @@ class Life:
             return self.rng.uniform(480, 960) * MINUTE
         if not is_first:
             return self.rng.uniform(10, 120) * MINUTE
-        due = self.case.queue.sla.get(str(self.case.priority), 1440)
-        return min(max(2.0, due * self.rng.lognormvariate(-1.3, 0.8)), 2.5 * due) * MINUTE
+        due = max(10.0, (self.case.due_at - self.case.opened_at) / MINUTE)
+        return min(max(2.0, due * self.rng.lognormvariate(-1.2, 0.75)), 2.5 * due) * MINUTE
 
     def _work(self, by: Any, at: datetime, fate: str) -> None:
         hand = self.hand(by, at)
-        with atomic():
-            hand.claim()
-            hand.look_into()
-            getattr(hand, fate)()
+        hand.claim()
+        hand.look_into()
+        getattr(hand, fate)()
 
     # --- waiting, escalated, awaiting a second person -----------------------------------------------------------------
 
@@ -124,22 +137,21 @@ class Life:
         return Step(at, at, partial(_at, at, services.wake_cases))
 
     def _visit_of_a_lead(self) -> Step:
-        at = self._after(self.rng.lognormvariate(5.2, 0.7) * MINUTE)
+        at = self._after(self.rng.lognormvariate(6.2 if self.is_late else 4.2, 0.7) * MINUTE)
         return Step(at, at + LONGEST_LOOK, partial(self._lead, self.rng.choice(self.team.leads), at))
 
     def _lead(self, by: Any, at: datetime) -> None:
         hand = self.hand(by, at)
-        with atomic():
-            hand.claim()
-            hand.do(notes.add_note, self.case.pk, self.rng.choice(words.LEADS), by=by)
-            hand.close(words.certain(self.frauds, self.rng))
+        hand.claim()
+        hand.do(notes.add_note, self.case.pk, self.rng.choice(words.LEADS), by=by)
+        hand.close(words.certain(self.frauds, self.rng))
 
     def _answer(self) -> Step | None:
         asked: Any = self.case.approvals.filter(answer="").select_related("maker").first()
         checker = self.team.lead(self.rng, but=[asked.maker]) if asked else None
         if checker is None:
             return None
-        at = self._after(self.rng.lognormvariate(4.5, 0.8) * MINUTE)
+        at = self._after(self.rng.lognormvariate(5.5 if self.is_late else 4.0, 0.8) * MINUTE)
         return Step(at, at + LONGEST_LOOK, partial(self._decide, asked, checker, at))
 
     def _decide(self, asked: Any, checker: Any, at: datetime) -> None:
@@ -152,7 +164,6 @@ class Life:
         except approvals.Outdated:
             self._send_back(asked, checker, at, "Another payment joined meanwhile. Please judge it too.")
 
-    @atomic
     def _send_back(self, asked: Any, checker: Any, at: datetime, reason: str) -> None:
         _at(at, approvals.reject, asked.pk, by=checker, reason=reason)
         hand = self.hand(asked.maker, at)

@@ -44,6 +44,7 @@ class Today:
     def lay_out(self) -> None:
         """Bring open cases into every state; the incident into somebody's hands."""
         self._incident()
+        self._fill(Status.IN_REVIEW, self._take)
         self._fill(Status.PENDING_APPROVAL, self._ask)
         self._fill(Status.ESCALATED, lambda case: self._visit(case, "escalate"))
         self._fill(Status.WAITING, lambda case: self._visit(case, "wait"))
@@ -51,7 +52,6 @@ class Today:
         self._ask_for_many()
         self._ask_to_reopen()
         self._dispute_some()
-        self._fill(Status.IN_REVIEW, self._take)
 
     # --- whose turn it is ---------------------------------------------------------------------------------------------
 

@@ -243,4 +243,4 @@ def _said(disposition: str, reason: tuple[str, str]) -> dict[str, Any]:
 def notes(fraud_type: str, rng: Random) -> list[str]:
     """What is written down before the verdict: nothing, or one or two notes."""
     known = (*NOTES, *(2 * FRAUD.get(fraud_type, OTHER_FRAUD)[2] if fraud_type else ()))
-    return rng.sample(known, rng.choice((0, 1, 1, 1, 2)))
+    return rng.sample(known, rng.choice((0, 0, 1, 1, 2)))

@@ -329,3 +329,24 @@ async def test_alerts_of_a_relative_are_withheld_and_the_cursor_goes_on(lane, an
     message = await hear(feed, "alerts")
     assert (message["alerts"], message["to"]) == ([], 3)
     await feed.disconnect()
+
+
+async def test_who_closes_a_socket_hangs_up_first_and_hears_of_the_end_afterwards():
+    """The server keeps a close frame back while somebody waits for a message."""
+    waiting = asyncio.Event()
+
+    async def never():
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            waiting.clear()
+
+    ear = consumers.Ear(never)
+    listening = asyncio.ensure_future(ear())
+    await waiting.wait()
+    await ear.hang_up()
+    assert not waiting.is_set() and not listening.done()
+    ear.over()
+    assert (await listening)["type"] == "websocket.disconnect"
+    assert (await ear())["type"] == "websocket.disconnect"

@@ -22,10 +22,17 @@ from cases.listing import Address
 from cases.models import Approval, Case, CaseAlert, CaseEvent, Exclusion, QualityReview, Queue, Route, Sighting
 from scoring import dataset, governance
 from scoring.models import HoldResolution, Rule
+from transactions.codes import COUNTRY
 from transactions.facts import micros
 from transactions.models import Lane, Transaction
 
 # --- people -----------------------------------------------------------------------------------------------------------
+
+
+def land_without_team() -> str:
+    """A country whose payments no team takes; not those of other tests' payments."""
+    taken = {"DE", "FR", *(slug[-2:].upper() for slug in Queue.objects.values_list("slug", flat=True))}
+    return next(code for code in COUNTRY if code not in taken)
 
 
 def found(slug: str, land: str, people: dict[str, str], escalates_to: str = "", **fields: Any) -> None:
@@ -73,8 +80,11 @@ def end_session_in(key: str, seconds: int) -> None:
 
 def keep_from(username: str, case: int) -> None:
     """Keep a person from the customer of a case."""
-    user = get_user_model().objects.get(username=username)
-    Exclusion.objects.create(user=user, customer=Case.objects.get(pk=case).customer)
+    people, customer = get_user_model().objects, Case.objects.get(pk=case).customer
+    lead = people.get(username="lead")
+    Exclusion.objects.create(
+        user=people.get(username=username), customer=customer, reason="An own account", added_by=lead
+    )
 
 
 def add_views(username: str, many: int) -> None:

@@ -18,13 +18,11 @@ from tests.browser import deeds
 from tests.browser.inside import Inside
 from tests.payments import steered
 from tests.running import RunningDesk
-from transactions.codes import COUNTRY
 
 QUEUE = "/desk/queue/?sort=priority"
 PATIENCE = 15.0
 HANDS = 8  # payments on their way at once
 WHY = "Called; the customer told us all about it."
-LANDS = (code for code in COUNTRY if code not in ("DE", "FR"))  # where other tests' payments go
 Found = TypeVar("Found")
 
 
@@ -97,7 +95,7 @@ class Team:
 
 def found(desk: RunningDesk, inside: Inside, **fields: Any) -> Team:
     """A new team, paid to from a country of its own; the fields are its queue's."""
-    team = Team(desk, inside, next(LANDS))
+    team = Team(desk, inside, inside(deeds.land_without_team))
     people = {team.ada: "investigator", team.bo: "investigator", team.lena: "team_lead"}
     inside(deeds.found, slug=team.slug, land=team.land, people=people, **fields)
     return team
@@ -151,6 +149,7 @@ def claim(page: Page) -> None:
     """Take the case that is open, by its key."""
     page.keyboard.press("a")
     expect(page.get_by_test_id("case-status")).to_contain_text("In review")
+    page.wait_for_load_state()  # its keys are there
 
 
 def tab_to(page: Page, name: str, most: int = 25) -> None:
@@ -171,6 +170,7 @@ def decide(page: Page, key: str, *, onwards: bool = False, why: str = WHY) -> No
 
 def fill_close(page: Page, key: str, *, onwards: bool = False, why: str = WHY) -> None:
     """The same up to the last key."""
+    page.wait_for_load_state()
     page.keyboard.press(key)
     expect(page.get_by_test_id("close-dialog")).to_be_visible()
     if key == "f":

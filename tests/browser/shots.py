@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from fraudsite.embedded import ROOT
 from tests import running
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.browser.chromium import CHROMIUM, FLAGS
 from tests.browser.pages import DIALOGS, READERS, THEMES, WIDTHS, pages_of
 
 FOLDER = ROOT / "screenshots"

@@ -40,7 +40,7 @@ def test_the_dialog_demands_what_the_record_needs_and_says_what_follows(in_hand:
     page = ada.page
     page.keyboard.press("f")
     told = page.get_by_test_id("consequences")
-    expect(told).to_contain_text("Blocks 1 held payment of 900.00 EUR")
+    expect(told).to_contain_text("Blocks 1 held payment of 120.00 EUR")
     expect(told).to_contain_text("Labels 1 payment as fraud; the next training sees it")
     expect(told).to_contain_text("Still to do")
     page.get_by_test_id("disposition-legitimate").check()
@@ -106,7 +106,7 @@ def test_after_a_close_the_next_case_opens_and_the_close_can_be_taken_back_for_t
 
 def test_single_payments_of_a_case_are_decided_otherwise(shared_team: Team, sign_in: SignIn, inside: Inside) -> None:
     """C6.3: decision per transaction inside a case of several alerts; each payment gets its own label."""
-    one, other = shared_team.payment(), shared_team.payment(amount={"value": 45_000, "currency": "EUR"})
+    one, other = shared_team.payment(), shared_team.payment(amount={"value": 15_000, "currency": "EUR"})
     other["customer"] = one["customer"]
     case = shared_team.case(one, other)
     ada = sign_in(shared_team.ada, case.path)
@@ -116,14 +116,14 @@ def test_single_payments_of_a_case_are_decided_otherwise(shared_team: Team, sign
     page.get_by_test_id("exceptions").locator("summary").click()
     page.locator(f"[name=verdict-{case.payment}]").select_option("legitimate")
     told = page.get_by_test_id("consequences")
-    expect(told).to_contain_text("Blocks 1 held payment of 900.00 EUR")
-    expect(told).to_contain_text("Releases 1 held payment of 450.00 EUR")
+    expect(told).to_contain_text("Blocks 1 held payment of 120.00 EUR")
+    expect(told).to_contain_text("Releases 1 held payment of 150.00 EUR")
     page.keyboard.press("Control+Enter")
     closed(page)
     page.get_by_role("tab", name=re.compile("^Alerts")).click()
     row = page.locator("#payments tbody tr")
-    expect(row.filter(has_text="450.00")).to_contain_text("Legitimate")
-    expect(row.filter(has_text="900.00")).to_contain_text("Confirmed fraud")
+    expect(row.filter(has_text="150.00")).to_contain_text("Legitimate")
+    expect(row.filter(has_text="120.00")).to_contain_text("Confirmed fraud")
     assert inside(deeds.learnt, payment=case.payment) == 1
 
 
@@ -253,7 +253,7 @@ def test_a_whole_shift_is_handed_over_with_one_note(team: Team, sign_in: SignIn,
 
 def test_much_money_waits_for_a_second_person(running_desk: RunningDesk, inside: Inside, sign_in: SignIn) -> None:
     """C11: the maker cannot approve, not even by direct POST (403); the checker sees what changes and answers."""
-    team = found(running_desk, inside, four_eyes_from=50_000)
+    team = found(running_desk, inside, four_eyes_from=10_000)
     case = team.case()
     ada, lena = sign_in(team.ada, case.path), sign_in(team.lena)
     page = ada.page

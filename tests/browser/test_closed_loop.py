@@ -33,7 +33,7 @@ def test_from_alert_to_label_by_keyboard_alone_in_under_ten_seconds(
     assert (answer["decision"]["outcome"], answer["decision"]["resolution"]) == ("review", "pending")
     expect(page.get_by_test_id("live-banner")).to_contain_text("1 new")
     page.keyboard.press("r")
-    expect(page.locator(f"[data-alert='{answer['id']}']")).to_contain_text("900.00")
+    expect(page.locator(f"[data-alert='{answer['id']}']")).to_contain_text("120.00")
     ada.shot("live")
     page.keyboard.press("j")
     page.keyboard.press("Enter")

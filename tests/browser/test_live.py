@@ -152,7 +152,7 @@ def test_a_real_alert_is_there_within_two_seconds_and_its_row_leads_to_its_case(
     expect(banner).to_contain_text("1 new", timeout=2000)
     page.keyboard.press("r")
     row = page.locator(f"[data-alerts] tr[data-alert='{answer['id']}']")
-    expect(row).to_contain_text("900.00")
+    expect(row).to_contain_text("120.00")
     assert (row.locator("a").get_attribute("href") or "").endswith(f"cases/by-alert/{answer['id']}/")
 
 

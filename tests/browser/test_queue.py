@@ -75,10 +75,10 @@ def test_columns_that_sort_say_so_and_the_order_stands_in_the_address(crowd: Tea
 
 def test_amounts_stand_in_a_column_with_the_decimals_of_their_currency(team: Team, sign_in: SignIn):
     """Q1.3: right-aligned, tabular figures; EUR has 2 decimals, JPY 0, KWD 3."""
-    texts = {"EUR": "900.00", "JPY": "150,000", "KWD": "300.000"}
+    texts = {"EUR": "120.00", "JPY": "20,000", "KWD": "40.000"}
     cases = {
         currency: team.case(team.payment(amount={"value": value, "currency": currency})).number
-        for currency, value in (("EUR", 90_000), ("JPY", 150_000), ("KWD", 300_000))
+        for currency, value in (("EUR", 12_000), ("JPY", 20_000), ("KWD", 40_000))
     }
     page = sign_in(team.ada, QUEUE).page
     for currency, number in cases.items():
@@ -150,16 +150,16 @@ def test_the_banner_speaks_at_most_once_a_second(team: Team, trio: list[str], si
 
 def test_filters_stand_in_the_address_and_a_colleague_sees_the_same_rows(team: Team, trio: list[str], sign_in: SignIn):
     """Q5.1: all filters live in the address."""
-    large = team.case(team.payment(amount={"value": 120_000, "currency": "EUR"})).number
+    large = team.case(team.payment(amount={"value": 15_000, "currency": "EUR"})).number
     page = at_the_queue(sign_in(team.ada))
     assert len(numbers(page)) == 4
     page.get_by_test_id("filter-open").click()
-    page.get_by_label("Amount from").fill("1000")
+    page.get_by_label("Amount from").fill("130")
     page.get_by_label("Score from").fill("1")
     page.locator("#f-assignee").select_option("none")
     page.locator("#f-country").fill(team.land)
     page.get_by_test_id("filter-apply").click()
-    page.wait_for_url(re.compile(r"amount_from=1000"))
+    page.wait_for_url(re.compile(r"amount_from=130"))
     for part in ("score_from=1", "assignee=none", f"country={team.land}"):
         assert part in page.url
     assert "score_to" not in page.url
@@ -236,14 +236,14 @@ def test_cases_are_tagged_together_by_keyboard(team: Team, trio: list[str], sign
         page.keyboard.press(key)
     bar = page.get_by_test_id("bulk-bar")
     expect(bar).to_contain_text("2 selected")
-    expect(bar).to_contain_text("1,800.00 EUR")
+    expect(bar).to_contain_text("240.00 EUR")
     page.get_by_test_id("bulk-more").click()
     assert "fraud" not in bar.inner_text().lower()
     assert bar.get_by_test_id("bulk-legitimate").count() == 0, "closing many is for those who lead"
     page.get_by_test_id("bulk-tag").click()
     sheet = page.get_by_test_id("sheet")
     expect(sheet).to_contain_text("Tag 2 cases")
-    expect(page.get_by_test_id("bulk-told")).to_contain_text("1,800.00 EUR in 2 alerts of 2 cases")
+    expect(page.get_by_test_id("bulk-told")).to_contain_text("240.00 EUR in 2 alerts of 2 cases")
     visitor.shot("queue-bulk")
     page.locator("#bulk-add").fill("browser")
     page.get_by_test_id("bulk-reason").fill("short")
@@ -292,7 +292,7 @@ def test_what_cannot_be_done_is_skipped_and_told_with_its_cause(
     claim(ada.page)
     page.keyboard.press("s")
     told = page.get_by_test_id("bulk-told")
-    expect(told).to_contain_text("2,700.00 EUR in 3 alerts of 3 cases")
+    expect(told).to_contain_text("360.00 EUR in 3 alerts of 3 cases")
     expect(told).to_contain_text("1 closed, 1 in use by Ada")
     page.get_by_test_id("bulk-reason").fill("Nobody picks up the phone.")
     page.get_by_test_id("bulk-submit").click()
@@ -311,7 +311,7 @@ def test_all_that_match_can_be_selected_beyond_the_page(crowd: Team, sign_in: Si
     expect(bar).to_contain_text("50 selected")
     page.get_by_test_id("bulk-all").click()
     expect(bar).to_contain_text(f"{FULL} selected")
-    expect(bar).to_contain_text(f"{FULL * 900:,}.00 EUR")
+    expect(bar).to_contain_text(f"{FULL * 120:,}.00 EUR")
     page.get_by_label("Clear the selection").click()
     expect(bar).to_be_hidden()
 

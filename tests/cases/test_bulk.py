@@ -45,15 +45,6 @@ def cases(queue):
     return [make_case(make_alert(f"customer-{n}", amount=10_000), queue=queue) for n in range(4)]
 
 
-@pytest.fixture
-def as_user(client):
-    def sign_in(user):
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def confirm(client, act, cases=(), extra=""):
     """The confirmation's page and the address its form posts to."""
     ids = "".join(f"&case={case.pk}" for case in cases)

@@ -42,15 +42,6 @@ def queue(owner, mate):
     return make_queue(owner, mate)
 
 
-@pytest.fixture
-def as_user(client):
-    def sign_in(user):
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def url(case, part="") -> str:
     return reverse(f"admin:case_{part}" if part else "admin:case", args=[case.pk])
 

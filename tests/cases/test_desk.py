@@ -66,15 +66,6 @@ def case(queue, owner):
     return services.claim(make_case(worst, held, queue=queue).pk, owner)
 
 
-@pytest.fixture
-def as_user(client):
-    def sign_in(user):
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def url(case, act=""):
     return reverse("admin:case_act", args=[case.pk, act]) if act else reverse("admin:case", args=[case.pk])
 

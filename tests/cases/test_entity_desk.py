@@ -27,15 +27,6 @@ def case(ines):
     return make_case(stopped, queue=make_queue(ines))
 
 
-@pytest.fixture
-def as_user(client):
-    def sign_in(user):
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def url(kind, token, name="entity"):
     return reverse(f"admin:{name}", args=[kind, str(entity_key(kind, token))])
 
@@ -201,7 +192,9 @@ def test_the_search_asks_little(as_user, ines, case, django_assert_max_num_queri
 def test_a_note_written_here_appears_in_later_cases_of_the_entity(as_user, ines, case):
     client = as_user(ines)
     client.post(url("device", "device-1", "entity_note"), {"text": "Seen at three mules."})
-    later = make_case(make_alert("cust-0999", device="device-1"), queue=make_queue(ines))
+    alert = make_alert("cust-0999", device="device-1")
+    link(alert.transaction)
+    later = make_case(alert, queue=make_queue(ines))
     elsewhere = make_case(make_alert("cust-0998", device="device-2"), queue=make_queue(ines))
     text = page(client.get(reverse("admin:case", args=[later.pk])))
     assert "Seen at three mules." in text and "About the device" in text

@@ -148,7 +148,7 @@ def test_a_click_on_a_node_adds_whom_it_was_seen_with(ring, ines):
 def test_table_and_picture_carry_the_same_relations(ring, ines):
     drawn = graph.of_case(ring, ines)
     data = graph.as_data(drawn)
-    rows = {(row.one.id, row.other.id) for row in drawn.rows}
+    rows = {(row.one.entity.id, row.other.entity.id) for row in drawn.rows}
     assert rows == {(edge["source"], edge["target"]) for edge in data["edges"]}
     assert {node["id"] for node in data["nodes"]} == {node.entity.id for node in drawn.nodes.values()}
     assert all(node["label"] and node["url"] and node["expand"] for node in data["nodes"])

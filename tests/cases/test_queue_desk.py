@@ -39,15 +39,6 @@ def queue(owner):
     return make_queue(owner)
 
 
-@pytest.fixture
-def as_user(client):
-    def sign_in(user):
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
 def page(response) -> str:
     return response.content.decode()
 

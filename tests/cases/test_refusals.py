@@ -334,14 +334,17 @@ def everything() -> dict[str, list[Any]]:
 
 def rows_of(model: Any) -> list[Any]:
     names = [field.attname for field in model._meta.concrete_fields if not isinstance(field, BinaryField)]
-    return sorted(model.objects.values_list(*names), key=repr)
+    return sorted(map(repr, model.objects.values_list(*names)))  # a missing coordinate is no number, unlike itself
 
 
 def post(client: Any, target: Target) -> Any:
     url, fields = target
     if "file" in fields:
         fields = {"file": SimpleUploadedFile("a.txt", b"words")}
-    return client.post(url, fields)
+    answer = client.post(url, fields)
+    if answer.streaming:
+        b"".join(answer.streaming_content)  # read to its end, as a browser does
+    return answer
 
 
 def page_of(name: str) -> str:
@@ -413,7 +416,7 @@ def test_whoever_takes_something_away_leaves_a_line_with_what_it_was(client, wor
     for name, kind in (("case_pack", "pdf"), ("case_pack", "zip"), ("case_history_export", "csv")):
         answer = client.post(reverse(f"admin:{name}", args=[case.pk, kind]))
         assert answer.status_code == 200
-        assert answer.headers["Cache-Control"] == "private, no-store"
+        assert "no-store" in answer.headers["Cache-Control"]
     told = [row.data["what"] for row in Sighting.objects.filter(act="exported", case=case).order_by("pk")]
     assert told == ["report pdf", "report zip", "history csv"]
     assert not Attachment.objects.exists() and not Label.objects.exists()

@@ -9,7 +9,7 @@ from django.utils import timezone
 from cases import sightings
 from cases.history import NotAllowed
 from cases.models import Sighting
-from tests.factories import WORK, make_case, make_user
+from tests.factories import WORK, make_case, make_queue, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -89,3 +89,12 @@ def test_a_reason_that_says_too_little_or_too_much_is_refused(ines, reason):
         sightings.unmask(looking(ines), ("customer", 5), reason)
     assert "4111" not in str(refused.value)
     assert not Sighting.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["", "timeline/", "alerts/", "rules/", "files/", "history/", "verdicts/", "graph/"])
+def test_whichever_part_of_a_case_is_opened_leaves_the_look(client, ines, path):
+    case = make_case(queue=make_queue(ines))
+    client.force_login(ines)
+    for _ in range(2):
+        assert client.get(f"/desk/cases/{case.pk}/{path}").status_code == 200
+    assert Sighting.objects.filter(act="case_viewed", actor=ines, case=case).count() == 1

@@ -68,7 +68,7 @@ def test_the_last_days_are_judged_day_by_day_and_worked(client: Any, monkeypatch
     job = demo.seed_recent(client, **PLAN)
     done = state()
     recent = Transaction.objects.filter(intake="live")
-    assert job.status == "finished" and job.next_row == 3
+    assert job.status == "finished" and job.next_row == 13
     assert recent.count() == Decision.objects.count() == done[0] - history.next_row
     assert all(each.received_at == each.occurred_at for each in recent[:20])
     assert not recent.filter(occurred_at__lt=history.started_at - timedelta(days=3)).exists()
