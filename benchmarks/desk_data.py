@@ -15,6 +15,7 @@ are made up: `manage.py verify` finds nothing amiss.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,8 @@ ANALYSTS = 20  # who closed the cases, beside the demo's people
 STOPPED_FROM = 500
 BUSY = 0.02  # share of the payments that crowd.BUSY customers make
 EXPLAINED_AT_ONCE = 1_000
+BYTES_EACH = {"payment": 3_000, "case": 5_000}
+LOG_BYTES = 9e9
 # What an alert says: (code, sentence, source) of each reason, and the rules that hit with their outcome.
 STORIES: tuple[tuple[tuple[tuple[str, str, str], ...], tuple[tuple[str, str, str], ...]], ...] = (
     ((("VELOCITY", "7 payments in 10 min; usual 0–1", "rule"),
@@ -131,6 +134,7 @@ class Clock:
 def make(ground: Ground, stored: int, open_cases: int, closed_cases: int, *, tally: bool = True) -> Result:
     """Bring a folder to so many decided payments and cases; what it took. The desk must not be running."""
     clock, wanted = Clock(), open_cases + closed_cases
+    _check_room(ground, stored, wanted)
     crew(ground, ANALYSTS)
     missing = wanted - _count(ground, '"case"')
     judge = _stopper(ground, stored, open_cases, closed_cases) if missing > 0.01 * wanted else None
@@ -153,6 +157,14 @@ def make(ground: Ground, stored: int, open_cases: int, closed_cases: int, *, tal
         "cases_per_second": round(cases / max(0.1, clock.seconds.get("cases", 0.0))),
         "gigabytes": _gigabytes(ground),
     }  # fmt: skip
+
+
+def _check_room(ground: Ground, stored: int, cases: int) -> None:
+    """Refuse what would fill the disk: rows, their indexes, and Postgres' log beside them."""
+    missing = max(0, stored * BYTES_EACH["payment"] + cases * BYTES_EACH["case"] - 1e9 * _gigabytes(ground))
+    free, needed = shutil.disk_usage(ground.state).free, missing + min(LOG_BYTES, missing)
+    if free < needed:
+        raise SystemExit(f"{free / 1e9:.0f} GB left; this set needs {needed / 1e9:.0f}")
 
 
 def _stopper(ground: Ground, stored: int, open_cases: int, closed_cases: int) -> Stopper:

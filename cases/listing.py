@@ -220,11 +220,13 @@ class Page:
 def page(address: Address, user: Any) -> Page:
     """The cases that the address asks for and the person may see. Raises BadAddress for a place that cannot be."""
     order = address.order()
-    cases = matching(address, user).select_related("queue", "assignee", "lane")
-    cases = cases.order_by(*[f"-{name}" if descending else name for name, descending in order])
+    names = [f"-{name}" if descending else name for name, descending in order]
+    cases = matching(address, user)
     if address.after:
         cases = cases.filter(_beyond(order, _place(address.after, order)))
-    rows = list(cases[: PAGE + 1])
+    found = cases.order_by(*names).values("pk")[: PAGE + 1]  # sorted as keys: whole rows of thousands are wide
+    related = Case.objects.select_related("queue", "assignee", "lane")
+    rows = list(related.filter(pk__in=found).order_by(*names))
     more = address.url(after=_cursor(rows[PAGE - 1], order)) if len(rows) > PAGE else ""
     return Page(rows[:PAGE], more)
 
@@ -392,13 +394,15 @@ def count(cases: QuerySet[Case], most: int) -> int:
     return cases.order_by()[: most + 1].count()
 
 
-# Of each case its highest alert by an index, and then only those payments' documents are taken apart.
+# Of each case the highest of its newest alerts (an incident has hundreds), and only those payments' documents are taken
+# apart.
 SIDES = """
 SELECT c.id, d.document::jsonb #>> '{merchant,name}', d.document::jsonb #>> '{counterparty,id}',
        d.document::jsonb #>> '{counterparty,country}', d.document::jsonb #>> '{device,id}'
   FROM unnest(%s::bigint[]) AS c (id)
- CROSS JOIN LATERAL (SELECT a.id FROM case_alert m JOIN alert a ON a.id = m.alert_id WHERE m.case_id = c.id
-                      ORDER BY a.score DESC, a.id DESC LIMIT 1) a
+ CROSS JOIN LATERAL (SELECT a.id FROM (SELECT alert_id FROM case_alert WHERE case_id = c.id
+                                        ORDER BY alert_id DESC LIMIT 20) m
+                       JOIN alert a ON a.id = m.alert_id ORDER BY a.score DESC, a.id DESC LIMIT 1) a
   JOIN transaction_detail d ON d.id = a.id"""
 
 
@@ -412,7 +416,7 @@ class Side:
 
 
 def other_sides(cases: list[Case]) -> dict[int, Side]:
-    """Of each case, the other side of its highest alert."""
+    """Of each case, the other side of its highest alert; of one with very many, among the newest."""
     with connection.cursor() as cursor:
         cursor.execute(SIDES, [[case.pk for case in cases]])
         rows = cursor.fetchall()

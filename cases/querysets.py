@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Func, OuterRef, Q, QuerySet, Subquery
+from django.db.models import BooleanField, F, Func, OuterRef, Q, QuerySet, Subquery
 
 from cases.models import Approval, Case, CaseAlert, Exclusion, Queue
 from cases.workflow import Status
@@ -31,7 +31,7 @@ def for_member(user: Any) -> QuerySet[Case]:
     """The cases of the queues the person may see; those of customers they are kept from are not among them."""
     if sees_everything(user):
         return without_kept(Case.objects.all(), user)
-    return without_kept(Case.objects.filter(queue=AnyOf(ArraySubquery(mine(user)))), user)
+    return without_kept(Case.objects.filter(IsAnyOf(F("queue"), ArraySubquery(mine(user)))), user)
 
 
 def mine(user: Any) -> QuerySet[Any]:
@@ -39,13 +39,16 @@ def mine(user: Any) -> QuerySet[Any]:
     return Queue.members.through.objects.filter(user=user.pk).values("queue_id")
 
 
-class AnyOf(Func):
-    """One of an array's values. A few queues hold nearly all cases, so the lists must go by their own order's index.
+class IsAnyOf(Func):
+    """Whether a column is one of an array's values.
 
-    With an array Postgres does; with `IN (SELECT …)` it would read queue by queue all cases that were ever closed.
+    A few queues hold nearly all cases, so lists must go by the index of their own order. With an array Postgres does;
+    with `IN (SELECT …)` it would read, queue by queue, all cases that were ever closed.
     """
 
-    function = "ANY"
+    template = "(%(expressions)s))"
+    arg_joiner = " = ANY("
+    output_field = BooleanField()
 
 
 def open_ones(cases: QuerySet[Case] | None = None) -> QuerySet[Case]:

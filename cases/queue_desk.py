@@ -26,7 +26,6 @@ from cases.pieces import is_piece
 from cases.querysets import for_member, queues_of, unassigned
 from cases.search import kind, named_case
 from cases.workflow import CaseError, Status
-from transactions.models import Lane
 
 MOST_COUNTED = 1000
 
@@ -175,13 +174,14 @@ def _view_title(address: Address, views: list[Any]) -> str:
     return next((title for title, plain in named if _same(address, plain)), "Cases")
 
 
-# Alerts may wait for their cases by the thousand; so the look begins at those that have one. Where none of these is of
-# a lane, all of the lane's have had theirs for long.
+# Alerts may wait for their cases by the hundred thousand; so the look begins at those that have one. Only of a lane
+# that was quiet lately it goes through the alerts themselves.
 LAST_SEEN = """
 SELECT l.id, coalesce(
     (SELECT max(a.seq) FROM (SELECT alert_id FROM case_alert ORDER BY alert_id DESC LIMIT %s) p
        JOIN alert a ON a.id = p.alert_id WHERE a.lane = l.id),
-    (SELECT a.seq FROM alert a WHERE a.lane = l.id ORDER BY a.seq DESC LIMIT 1), 0)
+    (SELECT a.seq FROM alert a JOIN case_alert p ON p.alert_id = a.id WHERE a.lane = l.id ORDER BY a.seq DESC LIMIT 1),
+    0)
   FROM transactions_lane l"""
 LATELY = 200
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from typing import Any
 
 from transactions import schema
 
-_numbers = count(1)
+_numbers = count(int(time.time()) << 8)  # by the clock, so that a desk used twice never sees one twice
 
 
 def ordinary(name: str) -> dict[str, Any]:
@@ -16,7 +17,10 @@ def ordinary(name: str) -> dict[str, Any]:
     payment = schema.example_payment(external_id=f"{name}-{number}")
     payment["customer"]["id"] = f"cus-{name}-{number}"
     payment["card"]["token"] = f"tok-{name}-{number}"
-    payment["device"] |= {"id": f"dev-{name}-{number}", "ip": f"2001:db8:{number // 9999:x}:{number % 9999:x}::1"}
+    payment["device"] |= {
+        "id": f"dev-{name}-{number}",
+        "ip": f"2001:db8:{number >> 16 & 0xFFFF:x}:{number & 0xFFFF:x}::1",
+    }
     payment["merchant"]["id"] = f"mer-{name}-{number}"
     return payment
 

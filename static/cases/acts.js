@@ -2,12 +2,18 @@
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// --- forms: one submit each; drafts are kept until sent ---------------------------------------------------------------
+// --- forms: one submit each; a draft goes once it was taken: the page that refuses it still has it ---------------------
+const SENT = "desk-drafts-sent";
+if (!$("[data-testid=refusal], [data-testid=conflict], .d-field--error")) {
+  for (const name of JSON.parse(sessionStorage.getItem(SENT) ?? "[]")) sessionStorage.removeItem(name);
+}
+sessionStorage.removeItem(SENT);
 for (const form of $$("[data-once]")) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) { event.preventDefault(); return; }
     form.dataset.sent = "yes";
-    for (const field of $$("[data-keep]", form)) sessionStorage.removeItem(field.dataset.keep);
+    const drafts = $$("[data-keep]", form).map((field) => field.dataset.keep);
+    if (drafts.length) sessionStorage.setItem(SENT, JSON.stringify(drafts));
   });
 }
 addEventListener("pageshow", () => { for (const form of $$("[data-once]")) delete form.dataset.sent; });

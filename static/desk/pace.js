@@ -1,7 +1,7 @@
 // Draws what arrives without flicker: at once when it is quiet, four times a second at most, once a second in a storm.
 const QUIET = 250;
 const STORM = 1000;
-const MANY = 8;            // arrivals within a second that make a storm
+const MANY = 20;           // arrivals within a second that make a storm: at 200 payments/s, one in ten stopped
 
 // pace(draw) gives soon(n): n things arrived, draw when it is time. Between two drawings lies at least the gap of the
 // moment; `quiet` is the gap while there is no storm, in milli-seconds.

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from alerts import live
-from cases import approvals, late_labels, saved, services
+from cases import approvals, attachments, late_labels, saved, services
 from cases.listing import Address
 from cases.models import Approval, Case, CaseAlert, CaseEvent, Exclusion, QualityReview, Queue, Route, Sighting
 from scoring import dataset, governance
@@ -125,6 +125,13 @@ def state(case: int) -> dict[str, Any]:
         "version": found.version,
         "disposition": found.disposition,
     }
+
+
+def attach(case: int, username: str, many: int) -> None:
+    """So many small files with a case."""
+    user = get_user_model().objects.get(username=username)
+    for number in range(many):
+        attachments.attach(case, f"{number}.txt", [f"Evidence {number}".encode()], by=user)
 
 
 def events(case: int) -> list[str]:

@@ -48,7 +48,7 @@ def test_the_board_tells_backlog_people_flow_and_a_cell_opens_its_cases(
     row = table.locator("tbody tr", has_text=team.slug.capitalize())
     figures = row.locator("td").all_inner_texts()
     assert figures[:6] == ["1", "0", "0", "0", "0", "1"]
-    assert figures[-2] == "2 / 1" and figures[-1] == "100 %"
+    assert figures[-2] == "2 / 1" and figures[-1] == "100.0 %"
     assert re.match(r"\d+(\.\d)? (s|min)", figures[-3]), "the oldest open"
     expect(page.get_by_test_id("board-sla")).to_have_text(re.compile("100"))
     person = page.locator("[data-testid=board-people] tr", has_text="Ada")

@@ -199,7 +199,7 @@ def test_a_session_that_ends_closes_the_socket_with_4401_and_asks_to_sign_in(
     expect(page.get_by_test_id("sign-in-notice")).to_contain_text("You are signed out")
     expect(page.get_by_test_id("live-state").first).to_contain_text("Signed out")
     assert page.evaluate("window.codes.at(-1)") == 4401
-    page.on("websocket", sockets.append)
+    page.on("websocket", lambda socket: sockets.append(socket.url))
     team.case()
     page.wait_for_timeout(1500)
     assert sockets == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -84,7 +84,7 @@ def test_the_last_days_are_judged_day_by_day_and_worked(client: Any, monkeypatch
 
 def _interrupted(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the middle of a case's life, and once more between a day's work and what was learnt on it."""
-    learn, attempt, ends, steps = demo._learn, days.attempt, iter(range(10)), iter(range(100))
+    learn, attempt, ends, steps = demo._learn, days.attempt, count(), count()
 
     def learn_once(*args: Any) -> None:
         if next(ends) == 1:

@@ -192,7 +192,8 @@ def test_alerts_are_read_only_in_the_admin_and_never_counted(reader, django_asse
     with django_assert_max_num_queries(12) as queries:
         assert reader.get(reverse("admin:alerts_alert_changelist")).status_code == 200
     counts = [query["sql"] for query in queries.captured_queries if "COUNT(" in query["sql"]]
-    assert not any('"alert"' in sql for sql in counts)
+    # The rail counts cases, and looks at alerts only to leave out excluded customers.
+    assert not any(sql.partition(' FROM "')[2].startswith('alert"') for sql in counts)
     assert reader.get(reverse("admin:alerts_alert_change", args=[alert.pk])).status_code == 200
     assert reader.post(reverse("admin:alerts_alert_delete", args=[alert.pk]), {"post": "yes"}).status_code == 403
     assert reader.post(reverse("admin:alerts_alert_change", args=[alert.pk]), {"score": 1}).status_code == 403
