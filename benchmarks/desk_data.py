@@ -88,9 +88,9 @@ class Stopper(Judge):
         if not len(places):
             return
         facts = batch.facts[places]
-        names = ("id", "seq", "decided_at", "outcome", "score")
+        kinds = np.dtype([(name, "i8") for name in ("id", "seq", "decided_at", "outcome", "score")])
         columns = (facts["id"] * 64 + 1, seqs[places], facts["received_at"] + 10_000, outcomes[places], scores[places])
-        decisions = np.rec.fromarrays([np.asarray(column, "i8") for column in columns], names=",".join(names))
+        decisions = np.rec.fromarrays([np.asarray(column, "i8") for column in columns], dtype=kinds)
         stories = (chance(facts["id"], 4) * len(STORIES)).astype(int).tolist()
         refs = batch.customer_refs[places]
         texts = np.ascontiguousarray(refs).view(f"S{refs.shape[1]}").ravel().astype(str).tolist()

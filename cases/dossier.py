@@ -140,8 +140,13 @@ def rows_of(case: Case) -> QuerySet[CaseAlert]:
 
 def flagged(case: Case, before: int = 0) -> list[Flagged]:
     """A page of the case's alerts, newest first; `before`: only those with a lower seq."""
-    rows = rows_of(case).filter(alert__seq__lt=before) if before else rows_of(case)
-    return [Flagged(row, row.alert) for row in rows[:MOST_ALERTS]]
+    return [Flagged(row, row.alert) for row in rows_of(case).filter(pk__in=_newest(case, before))]
+
+
+def _newest(case: Case, before: int = 0) -> QuerySet[CaseAlert]:
+    """The keys of a page of alerts: of an incident's hundreds only these are joined with what a line says."""
+    rows = case.case_alerts.filter(alert__seq__lt=before) if before else case.case_alerts.all()
+    return rows.order_by("-alert__seq", "-pk").values("pk")[:MOST_ALERTS]
 
 
 def opened(case: Case, alert_id: int | None = None) -> tuple[list[Flagged], Flagged | None]:
@@ -149,7 +154,7 @@ def opened(case: Case, alert_id: int | None = None) -> tuple[list[Flagged], Flag
 
     One statement, for only that one's document and contributions are read; two where the page does not reach it.
     """
-    rows = [_with_all(row) for row in _with_chosen(case, alert_id)[:MOST_ALERTS]]
+    rows = [_with_all(row) for row in _with_chosen(case, alert_id).filter(pk__in=_newest(case))]
     alerts = [Flagged(row, row.alert) for row in rows]
     chosen = next((each for each in alerts if each.row.is_chosen), None) or in_full(case, alert_id)
     return alerts, _reasoned(chosen) if chosen else None

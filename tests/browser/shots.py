@@ -29,10 +29,17 @@ WARM = 30  # seconds until its live page has something to show
 WAIT = 700  # milli-seconds for what a page fetches after it has loaded
 PHONE = 390
 ON_A_PHONE = ("queue", "case", "dashboard", "live", "entity")
+
+
+def _press(page: Page, keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
 # What opens on a page: its name → the page, and how one gets there.
 OPENED: dict[str, tuple[str, Callable[[Page], None]]] = {
     "queue-preview": ("queue", lambda page: page.keyboard.press("Space")),
-    "queue-selected": ("queue", lambda page: [page.keyboard.press(key) for key in ("x", "j", "x")] and None),
+    "queue-selected": ("queue", lambda page: _press(page, "xjx")),
     "queue-filter-dialog": ("queue", lambda page: page.get_by_test_id("filter-open").click()),
     "user-menu": ("queue", lambda page: page.get_by_test_id("user-menu").click()),
     "case-graph": ("case", lambda page: page.get_by_role("tab", name="Graph").click()),

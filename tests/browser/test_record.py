@@ -251,7 +251,8 @@ def test_one_click_gives_the_report_with_the_files_and_their_hashes(at_case: AtC
     assert saved.value.suggested_filename == f"{number}.zip"
     with ZipFile(BytesIO(bytes_of(saved.value))) as pack:
         told = json.loads(pack.read(f"{number}.json"))
-        sums = dict(reversed(line.split("  ")) for line in pack.read("SHA256SUMS").decode().splitlines())
+        lines = pack.read("SHA256SUMS").decode().splitlines()
+        sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
         for name, digest in sums.items():
             assert sha256(pack.read(name)).hexdigest() == digest
     assert {"in_full", "timeline", "notes", "files", "history"} <= told.keys()

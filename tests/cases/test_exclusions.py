@@ -1,6 +1,7 @@
 """Staff conflict: of a relative's or an own account a person sees nothing, wherever they look, and can do nothing."""
 
 import json
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -27,8 +28,8 @@ from tests.factories import (
 from transactions.codes import entity_key
 
 KEY = entity_key("customer", "cust-qxzv")
-SHARED = {"device": "dev-shared", "merchant": "shop-1"}
-SEES = (*LEAD, "cases.approve_case", "cases.review_quality", "cases.unmask")
+SHARED: dict[str, Any] = {"device": "dev-shared", "merchant": "shop-1"}
+SEES: tuple[str, ...] = (*LEAD, "cases.approve_case", "cases.review_quality", "cases.unmask")
 SEES += ("scoring.view_decision", "transactions.view_transaction", "cases.view_note", "cases.view_caseevent")
 
 
@@ -55,7 +56,7 @@ def queue(ines, mate):
 @pytest.fixture
 def his(queue):
     """The brother's case, with a card of his own and a device that others use too."""
-    own = {"card": "tok-his", "document": {"card": {"token": "tok-his", "last4": "4417"}}}
+    own: dict[str, Any] = {"card": "tok-his", "document": {"card": {"token": "tok-his", "last4": "4417"}}}
     alert = make_alert("cust-qxzv", external_id="ext-qxzv", **own, **SHARED)
     link(alert.transaction)
     return make_case(alert, queue=queue)

@@ -301,18 +301,13 @@ def test_a_clock_that_jumps_costs_at_most_an_answer(bank: ApiClient, monkeypatch
     ring.drain(bank.lane_id, most=100)
     ring.say_alive(bank.lane_id)
 
-    class Jumped(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Jumped:
-            return cls.fromtimestamp(time.time() + jump.total_seconds(), tz)
-
     def judge_at_the_wrong_time() -> None:
         wait_for(lambda: ring.waiting(bank.lane_id))
         with own_lane(bank.lane_id) as lane:
             pipeline.judge(lane, lane.claim(patience=0.01))
 
     monkeypatch.setattr(lanes, "time", Clock(jump))
-    monkeypatch.setattr(pipeline, "datetime", Jumped)
+    monkeypatch.setattr(pipeline.clock, "now", lambda: datetime.now(UTC) + jump)
     at_once(lambda: replies.append(answering.judge_now(waiting, 1.0)), judge_at_the_wrong_time)
     monkeypatch.undo()
     [kept] = keep_prepared(waiting)

@@ -177,7 +177,7 @@ def test_a_posted_payment_is_decided_and_its_alert_seen_on_a_socket(running_desk
         status, answer = running_desk.api(
             "POST", "/api/v1/transactions", risky_payment("supervisor-1"), Prefer="wait=10"
         )
-        assert (status, answer["decision"]["outcome"]) == (200, "review"), answer
+        assert status == 200 and answer["decision"]["outcome"] in ("review", "decline"), answer
         assert alerts_until(feed, str(answer["id"]))
 
 
