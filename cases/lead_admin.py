@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -153,6 +154,14 @@ class CheckItemForm(forms.ModelForm):
         fields = ["fraud_type", "position", "text", "is_required", "is_active"]
 
 
+class FraudTypeFilter(admin.AllValuesFieldListFilter):
+    """By fraud type, with words for the steps that every case has."""
+
+    def choices(self, changelist: Any) -> Iterator[dict[str, Any]]:
+        for choice in super().choices(changelist):
+            yield choice | {"display": choice["display"] or "of every case"}
+
+
 @admin.register(CheckItem)
 class CheckItemAdmin(admin.ModelAdmin):
     """The steps that a fraud type's checklist asks for."""
@@ -160,7 +169,7 @@ class CheckItemAdmin(admin.ModelAdmin):
     form = CheckItemForm
     list_display = ["text", "fraud_type", "position", "is_required", "is_active"]
     list_editable = ["position", "is_required", "is_active"]
-    list_filter = ["fraud_type", "is_active"]
+    list_filter = [("fraud_type", FraudTypeFilter), "is_active"]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

@@ -21,6 +21,7 @@ from psycopg2.errors import QueryCanceled
 
 from fraudsite import exports
 from fraudsite.dashboards import customers, fraud, model, overview, payments, rules, work
+from fraudsite.dashboards.links import without_dead_ends
 from fraudsite.figures import LONGEST, RANGES, Span, Table, as_of
 
 PATIENCE_MS = 4_000  # of one statement: a page says that its figures are late rather than hold the reader up
@@ -106,7 +107,7 @@ def frame(request: HttpRequest, found: Dashboard) -> dict[str, Any]:
 def built(request: HttpRequest, found: Dashboard, span: Span) -> dict[str, Any]:
     """The page's own; `slow` where the database needed too long."""
     try:
-        made = patiently(lambda: found.build(request, span))
+        made = without_dead_ends(patiently(lambda: found.build(request, span)), request.user)
     except OperationalError as error:
         if not isinstance(error.__cause__, QueryCanceled):
             raise

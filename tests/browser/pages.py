@@ -33,7 +33,7 @@ BEHIND = {
     "review": ("quality", "main a[href*='/quality/']"),
     "route": ("routes", "main a[href*='route=']"),
     "password": ("preferences", "#user-menu a[href*='password']"),
-    "record": ("cases-queue", "#result_list th a"),
+    "record": ("cases-queue", "#result_list tbody th a"),
     "record-history": ("record", ".historylink"),
     "records-of-an-app": ("cases-queue", ".breadcrumbs a[href$='/desk/cases/']"),
 }
@@ -48,7 +48,7 @@ def pages_of(page: Page, base: str, *, records: bool = False) -> dict[str, str]:
     """Name → path of every page this person finds. `records`: the stock lists of rows too."""
     page.goto(base + "/desk/")
     found = {name_of(path): path for path in links(page, LISTED)} | ALWAYS
-    if "queue" in found:
+    if "my-day" in found:
         found |= CASEWORK
     if records:
         found |= {name_of(path): path for path in links(page, RECORDS)}
