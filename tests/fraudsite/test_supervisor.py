@@ -36,10 +36,10 @@ def eventually(check: Callable[[], object], patience: float = 15.0) -> object:
     raise AssertionError("it did not happen in time")
 
 
-def is_judged(desk: RunningDesk, name: str) -> bool:
-    """Whether the payment of that name, sent (again) now, comes back with its decision."""
+def is_judged(desk: RunningDesk, payment: dict[str, Any]) -> bool:
+    """Whether the payment, sent (again) now and as it was, comes back with its decision."""
     try:
-        return bool(desk.api("POST", "/api/v1/transactions", risky_payment(name), Prefer="wait=5")[1].get("decision"))
+        return bool(desk.api("POST", "/api/v1/transactions", payment, Prefer="wait=5")[1].get("decision"))
     except (OSError, HTTPException):
         return False
 
@@ -207,7 +207,7 @@ def test_a_killed_scorer_is_followed_by_the_one_that_stands_by(running_desk: Run
     killed = owner()
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: owner() == ({first, second} - {killed}).pop(), 20)
-    eventually(partial(is_judged, running_desk, "supervisor-5"), 60)
+    eventually(partial(is_judged, running_desk, risky_payment("supervisor-5")), 60)
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_every_killed_process_is_replaced_and_the_desk_answers_again(running_des
     for number in [*before.values(), servers["valkey"], servers["postgres"]]:
         os.kill(number, signal.SIGKILL)
 
-    eventually(partial(is_judged, running_desk, "supervisor-2"), patience=90)
+    eventually(partial(is_judged, running_desk, risky_payment("supervisor-2")), patience=90)
     eventually(lambda: all(running_desk.children.get(name) not in (None, old) for name, old in before.items()), 30)
     assert running_desk.process.poll() is None
 
