@@ -208,6 +208,7 @@ def test_a_killed_scorer_is_followed_by_the_one_that_stands_by(running_desk: Run
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: owner() == ({first, second} - {killed}).pop(), 20)
     eventually(partial(is_judged, running_desk, risky_payment("supervisor-5")), 60)
+    eventually(lambda: killed not in running_desk.children.values(), 30)  # started again, to stand by
 
 
 @pytest.mark.slow
