@@ -24,7 +24,6 @@ from benchmarks.feeder import Feeder
 from benchmarks.fill import fill
 from benchmarks.ground import Ground
 from benchmarks.kit import QUICK, ROOT, Results, numbers, options, say
-from scoring.lanes import owner_of
 
 LINES = 500
 PATIENCE = 120.0
@@ -88,6 +87,8 @@ def kills(ground: Ground, results: Results, asked: argparse.Namespace) -> None:
 
 def one(ground: Ground, feeder: Feeder, *, alone: bool) -> float:
     """Kill the lane's owner now; seconds until the lane's cursor moves again."""
+    from scoring.lanes import owner_of  # once Django is set up
+
     lane = ground.lane.pk
     with ground.cursor() as cursor:
 
