@@ -85,20 +85,10 @@ def kills(ground: Ground, results: Results, asked: argparse.Namespace) -> None:
     )
 
 
-OWNER = """
-SELECT substring(a.application_name from '[0-9]+')::int FROM pg_locks l JOIN pg_stat_activity a USING (pid)
- WHERE l.locktype = 'advisory' AND l.classid = 1 AND l.objid = %s AND l.granted"""
-
-
-def owner(ground: Ground) -> int:
-    """The process that owns the lane."""
-    with ground.cursor() as cursor:
-        cursor.execute(OWNER, [ground.lane.pk])
-        return cursor.fetchone()[0]
-
-
 def one(ground: Ground, feeder: Feeder, *, alone: bool) -> float:
     """Kill the lane's owner now; seconds until the lane's cursor moves again."""
+    from scoring.lanes import owner_of  # once Django is set up
+
     lane = ground.lane.pk
     with ground.cursor() as cursor:
 
@@ -106,7 +96,10 @@ def one(ground: Ground, feeder: Feeder, *, alone: bool) -> float:
             cursor.execute("SELECT seq FROM lane_cursor WHERE lane = %s", [lane])
             return cursor.fetchone()[0]
 
-        for pid in (ground.children["scorer"], ground.children["standby"]) if alone else (owner(ground),):
+        owner = owner_of(cursor, lane)
+        if owner is None:
+            raise SystemExit("nobody owns the lane")
+        for pid in (ground.children["scorer"], ground.children["standby"]) if alone else (owner,):
             os.killpg(pid, signal.SIGKILL)
         killed = time.perf_counter()
         time.sleep(0.05)  # a commit that was sent already may still arrive

@@ -81,14 +81,14 @@ def _run_lane(lane_id: int) -> None:
     A lane that somebody else owns is no failure: this scorer stands by, and takes over as soon as the owner has gone.
     """
     from fraudsite import pipeline
-    from scoring.lanes import wait_for_owner
+    from scoring.lanes import stand_by
 
     failures = 0
     while not _stop.is_set():
         started = time.monotonic()
         try:
             pipeline.run(lane_id, until=_stop)
-            wait_for_owner(lane_id, _stop)  # now and then back to `run`, which keeps model and rules warm
+            stand_by(lane_id, _stop)  # now and then back to `run`, which keeps model and rules warm
             failures, pause = 0, 0.0
         except Exception:  # the lane's last line of defence: log, wait, own it again
             log.exception("lane %s stopped", lane_id)

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -666,21 +666,32 @@ def _warm_kernel() -> None:
     features.warm_up()
 
 
-def wait_for_owner(lane_id: int, until: threading.Event, patience: float = 30.0) -> None:
-    """Stand by: wait until nobody owns the lane, at most `patience` seconds or until `until` is set.
+OWNER = """
+    SELECT substring(a.application_name FROM '[0-9]+')::int FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+     WHERE l.locktype = 'advisory' AND l.classid = 1 AND l.objid = %s AND l.granted"""
 
-    One session that asks again and again: waiting inside Postgres would hold a snapshot, and so its clean-up, back.
+
+def owner_of(cursor: Any, lane_id: int) -> int | None:
+    """The id of the process that owns the lane, on whichever machine; None while nobody does."""
+    cursor.execute(OWNER, [lane_id])
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def stand_by(lane_id: int, until: threading.Event, patience: float = 30.0) -> None:
+    """Wait until nobody owns the lane, at most `patience` seconds or until `until` is set.
+
+    One session asks again and again: waiting inside Postgres would hold a snapshot, and so its clean-up, back. A lost
+    session ends the wait: whoever tries to own the lane then meets the trouble, and knows how to rest.
     """
-    connection, end = connect(), time.monotonic() + patience
-    try:
-        with connection.cursor() as cursor:
-            while not until.is_set() and time.monotonic() < end:
-                cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [lane_id])
-                if cursor.fetchone()[0]:
-                    return  # the lock goes with the session
-                until.wait(STAND_BY_SECONDS)
-    finally:
-        connection.close()
+    end = time.monotonic() + patience
+    lost = psycopg2.OperationalError, psycopg2.InterfaceError
+    with suppress(*lost), closing(connect()) as connection, connection.cursor() as cursor:
+        while not until.is_set() and time.monotonic() < end:
+            cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [lane_id])
+            if cursor.fetchone()[0]:
+                return  # the lock goes with the session
+            until.wait(STAND_BY_SECONDS)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ the stored vectors equal to the log's replay bit for bit.
 from __future__ import annotations
 
 import io
+import os
 import random
 import threading
 import time
@@ -434,9 +435,9 @@ def test_standing_by_ends_with_the_owner_with_the_process_and_with_its_patience(
     until = threading.Event()
     with own_lane(bank.lane_id):
         began = time.monotonic()
-        lanes.wait_for_owner(bank.lane_id, until, patience=0.3)
+        lanes.stand_by(bank.lane_id, until, patience=0.3)
         assert 0.3 <= time.monotonic() - began < 5
-        stands_by = threading.Thread(target=lanes.wait_for_owner, args=(bank.lane_id, until))
+        stands_by = threading.Thread(target=lanes.stand_by, args=(bank.lane_id, until))
         stands_by.start()
         time.sleep(0.3)
         assert stands_by.is_alive()
@@ -444,7 +445,20 @@ def test_standing_by_ends_with_the_owner_with_the_process_and_with_its_patience(
     assert not stands_by.is_alive()
     with own_lane(bank.lane_id):  # standing by left no lock behind
         until.set()
-        lanes.wait_for_owner(bank.lane_id, until)
+        lanes.stand_by(bank.lane_id, until)
+
+
+def test_standing_by_ends_where_its_session_is_cut(bank: ApiClient):
+    with own_lane(bank.lane_id) as lane:
+        stands_by = threading.Thread(target=lanes.stand_by, args=(bank.lane_id, threading.Event()))
+        stands_by.start()
+        lane.cursor.execute("SELECT pg_backend_pid()")
+        [own] = lane.cursor.fetchone()
+        cut = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name ^@ 'lane of' AND datname = current_database() AND pid <> {own}"""
+        wait_for(lambda: rows(cut))
+        stands_by.join(5)
+        assert not stands_by.is_alive() and lanes.owner_of(lane.cursor, bank.lane_id) == os.getpid()
 
 
 def test_a_bell_never_takes_the_lane_from_the_scorers_own_thread(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
