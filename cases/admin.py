@@ -34,7 +34,7 @@ admin.site.register_page(
     icon="inbox",
     section="Work",
     permission="cases.view_case",
-    count=queue_desk.open_count,
+    waiting=queue_desk.waiting_cases,
 )
 for route, view, name, title, right in (
     ("queue/filters/", view_desk.filters, "queue_filters", "Filters", "view_case"),
@@ -130,7 +130,12 @@ for _route, _view, _name, _title, _right in (
 ):
     admin.site.register_page(f"cases/<int:case_id>/{_route}", _view, _name, title=_title, permission=_right)
 admin.site.register_page(
-    "mentions/", record_desk.mention_list, "mentions", title="Mentions", permission="cases.view_case"
+    "mentions/",
+    record_desk.mention_list,
+    "mentions",
+    title="Mentions",
+    permission="cases.view_case",
+    waiting=record_desk.unseen_mentions,
 )
 admin.site.register_page(
     "mentions/<int:mention_id>/", record_desk.mention_open, "mention", title="Mention", permission="cases.view_case"
@@ -146,7 +151,7 @@ admin.site.register_page(
     icon="flag",
     section="Work",
     permission="cases.lead_queue",
-    count=record_desk.late_count,
+    waiting=record_desk.late_cases,
 )
 lead_admin.register_pages()
 admin.site.register_page(
@@ -160,7 +165,7 @@ admin.site.register_page(
     icon="eye",
     section="Work",
     permission="cases.approve_case",
-    count=approvals_desk.waiting_count,
+    waiting=approvals_desk.waiting,
 )
 admin.site.register_page(
     "case-approvals/<int:approval_id>/",

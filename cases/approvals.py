@@ -11,15 +11,16 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import IntegrityError
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.transaction import atomic
 
 from cases.history import NotAllowed, admit, free, is_excluded, locked, move, write
 from cases.leases import _lease_to, resting
 from cases.models import Approval, Case, CaseAlert, Queue
 from cases.notes import refuse_card_numbers
-from cases.querysets import concerning_kept
+from cases.querysets import IsAnyOf, concerning_kept, mine
 from cases.verdicts import Verdict, alerts_of, check, finish, goes_against_a_block, take_in_hand
 from cases.workflow import SHORTEST_RATIONALE, CaseError, Disposition, Status
 from transactions import clock
@@ -332,7 +333,7 @@ def _give_back(asked: Approval, case: Case | None, kind: str, by: Any, reason: s
 def visible(user: Any) -> QuerySet[Approval]:
     """The requests of the person's queues, but for cases that concern a customer they are kept from."""
     seen = Approval.objects.select_related("queue", "case__lane", "maker", "checker")
-    seen = seen.filter(queue__in=list(user.queues.values_list("pk", flat=True)))
+    seen = seen.filter(IsAnyOf(F("queue"), ArraySubquery(mine(user))))
     return seen.filter(Q(case__isnull=True) | ~Q(case__in=concerning_kept(user)))
 
 

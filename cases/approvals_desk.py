@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -21,12 +22,11 @@ from cases.workflow import LABEL, RESOLUTION, CaseError, Disposition, Status
 from scoring.models import List
 
 SHOWN = 100
-MOST_COUNTED = 99
 
 
-def waiting_count(request: HttpRequest) -> int | None:
-    """How many wait for this person, up to MOST_COUNTED."""
-    return len(approvals.pending(request.user).values_list("pk", flat=True)[:MOST_COUNTED]) or None
+def waiting(request: HttpRequest) -> QuerySet[Approval]:
+    """What waits for this person, for the rail."""
+    return approvals.pending(request.user)
 
 
 @require_GET

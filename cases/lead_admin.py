@@ -28,7 +28,7 @@ def register_pages() -> None:
     page("board/", lead_desk.board_page, "board", title="Lead board", icon="users", section="Team", permission=LEADS)
     page("board/rebalance/", lead_desk.rebalance, "rebalance", title="Rebalance", permission=LEADS)
     page("quality/", lead_desk.quality_page, "quality", title="Quality", icon="circle-check", section="Team",
-         permission=(LEADS, "cases.review_quality"), count=lead_desk.pending_count)  # fmt: skip
+         permission=(LEADS, "cases.review_quality"), waiting=lead_desk.pending_reviews)  # fmt: skip
     page("quality/<int:review_id>/", lead_desk.review_page, "review", title="Review",
          permission=(LEADS, "cases.review_quality"))  # fmt: skip
     page("routes/", lead_desk.routes, "routes", title="Routing", icon="share-2", section="Team",

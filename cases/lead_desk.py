@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from alerts.desk import remembered
 from cases import absence, board, day, quality, rebalancing, routing, sightings
 from cases.cursors import number
 from cases.history import NotAllowed
@@ -31,7 +31,6 @@ from transactions.models import Lane
 
 MOST_SKIPPED = 5  # causes that a message names
 MOST_TOLD = 12  # alerts that a review lists
-STALE = 20  # seconds that the number beside Quality may be old
 
 
 # --- the board --------------------------------------------------------------------------------------------------------
@@ -157,13 +156,9 @@ def quality_page(request: HttpRequest) -> HttpResponse:
     return admin.site.render(request, "cases/lead/quality.html", context, title="Quality")
 
 
-def pending_count(request: HttpRequest) -> int | None:
-    """How many reviews wait for the person, for the rail; counted up to a bound, and not on every page."""
-    user = request.user
-    if not user.has_perm("cases.review_quality"):
-        return None
-    waiting = quality.pending(user).order_by()[: quality.MOST_PENDING]
-    return remembered(f"quality:pending:{user.pk}", STALE, waiting.count) or None
+def pending_reviews(request: HttpRequest) -> QuerySet[QualityReview] | None:
+    """The reviews that wait for the person, for the rail."""
+    return quality.pending(request.user) if request.user.has_perm("cases.review_quality") else None
 
 
 @require_http_methods(["GET", "POST"])

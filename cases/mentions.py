@@ -15,7 +15,6 @@ from cases.querysets import concerning_kept, for_member, queues_of
 from cases.workflow import CaseError
 
 MOST_NAMED = 20
-MOST_COUNTED = 100
 PAGE = 50
 
 
@@ -23,9 +22,9 @@ class RefusedMention(CaseError):
     """Somebody is named who could not read what they are called to."""
 
 
-def unseen(user: Any) -> int:
-    """How many mentions the person has not seen, for the bell; counted up to a bound."""
-    return _readable(user).filter(seen_at__isnull=True)[:MOST_COUNTED].count()
+def unseen(user: Any) -> QuerySet[Mention]:
+    """The mentions that the person has not seen, for the bell."""
+    return _readable(user).filter(seen_at__isnull=True)
 
 
 def named_in(text: str, case: Case | None) -> list[Any]:

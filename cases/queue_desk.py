@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db import connection
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -21,13 +22,11 @@ from cases.case_desk import readable
 from cases.chips import chips
 from cases.cursors import number
 from cases.listing import Address, BadAddress
-from cases.models import Queue
+from cases.models import Case, Queue
 from cases.pieces import is_piece
 from cases.querysets import for_member, queues_of, unassigned
 from cases.search import kind, named_case
 from cases.workflow import CaseError, Status
-
-MOST_COUNTED = 1000
 
 # The queue's columns: key, class of the cell, title, sorts by, first direction.
 COLUMNS = (
@@ -82,9 +81,9 @@ def queue(request: HttpRequest) -> HttpResponse:
     return admin.site.render(request, "cases/queue.html", context, title=context["view_title"])
 
 
-def open_count(request: HttpRequest) -> int:
-    """How many cases wait for somebody in the person's queues, for the rail; counted up to a bound."""
-    return listing.count(unassigned(for_member(request.user)).filter(status=Status.NEW), MOST_COUNTED - 1)
+def waiting_cases(request: HttpRequest) -> QuerySet[Case]:
+    """The cases that wait for somebody in the person's queues, for the rail."""
+    return unassigned(for_member(request.user)).filter(status=Status.NEW)
 
 
 def _rows_context(request: HttpRequest, address: Address, found: listing.Page, seen: dict[int, int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -96,6 +97,11 @@ def _correcting(shown: list[ShownNote], named: str) -> Note | None:
 # --- mentions ---------------------------------------------------------------------------------------------------------
 
 
+def unseen_mentions(request: HttpRequest) -> QuerySet[Mention]:
+    """What the person has not seen, for the bell."""
+    return mentions.unseen(request.user)
+
+
 @require_http_methods(["GET", "POST"])
 def mention_list(request: HttpRequest) -> HttpResponse:
     """Where the person was named, newest first; POST marks all as seen."""
@@ -104,7 +110,11 @@ def mention_list(request: HttpRequest) -> HttpResponse:
         return redirect("admin:mentions")
     before = number(request.GET.get("before"))
     found, more = mentions.of(request.user, before)
-    context = {"mentions": found, "more": more, "unseen": mentions.unseen(request.user), "is_first": not before}
+    context = {
+        "mentions": found,
+        "more": more,
+        "is_first": not before,
+    }
     return admin.site.render(request, "cases/mentions.html", context, title="Mentions")
 
 
@@ -168,10 +178,9 @@ def _keep_snippet(request: HttpRequest) -> CaseError | None:
 # --- late labels ------------------------------------------------------------------------------------------------------
 
 
-def late_count(request: HttpRequest) -> int | None:
-    """How many cases a later label contradicts, for the rail; nothing where there is none."""
-    waiting = for_member(request.user).filter(contradicted_at__isnull=False, status=Case.Status.CLOSED)
-    return len(waiting.values_list("pk")[: late_labels.MOST_LISTED]) or None
+def late_cases(request: HttpRequest) -> QuerySet[Case]:
+    """The cases that a later label contradicts, for the rail."""
+    return for_member(request.user).filter(contradicted_at__isnull=False, status=Case.Status.CLOSED)
 
 
 @require_http_methods(["GET", "POST"])

@@ -52,7 +52,7 @@ DAYS, PER_DAY, SEED = settings.DEMO_DAYS, settings.DEMO_PER_DAY, 7
 BATCH = 2_000
 SMALL = 40_000  # payments below which a demo has more frauds than life, or there would be too few to learn from
 FRAUDS = 1.2  # how much more of them a demo has than life, or a desk of nine would have little to do
-QUARTER, LEARNT = 90, 45  # days that are judged at most, and days before them that the first model learns from
+LEARNT = 45  # days before those that are judged, which the first model learns from
 OUTBREAK = timedelta(days=3)  # since when one shop charges too much
 BUSY, BUSIER = timedelta(days=2), 2.5  # since when there is more fraud than usual, and how much more
 IN_HOURS, STRETCH = 2, 4  # the last days, lived through in stretches of hours
@@ -75,7 +75,7 @@ def seed_basics() -> tuple[Lane, ApiClient]:
 
 def recent_days(days: int) -> int:
     """How many of the last days are judged as if they had been live."""
-    return min(QUARTER, max(days // 5, days - LEARNT))
+    return min(settings.DEMO_RECENT, max(days // 5, days - LEARNT))
 
 
 def _life(start: datetime, days: int, per_day: int) -> Iterator[Simulated]:

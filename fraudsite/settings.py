@@ -329,6 +329,7 @@ BULK_REQUESTS_PER_MINUTE = env_int("FRAUD_BULK_REQUESTS_PER_MINUTE", 1_200)
 
 DEMO_DAYS = env_int("FRAUD_DEMO_DAYS", 135, least=20, most=400)
 DEMO_PER_DAY = env_int("FRAUD_DEMO_PER_DAY", 600, least=100, most=100_000)
+DEMO_RECENT = env_int("FRAUD_DEMO_RECENT", 90, least=1, most=400)  # of the days, judged and worked at most
 
 # --- people, sessions, security ---------------------------------------------------------------------------------------
 

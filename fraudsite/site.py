@@ -11,19 +11,22 @@ A page is a plain view. The site adds the sign-in, the permission check, `never_
 in the rail for those who may open it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import EmptyResultSet, PermissionDenied
+from django.db import connection
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 
 SECTIONS = ("Work", "Team", "Tuning")
+MOST_COUNTED = 1000  # rows beside an entry of the rail; so many and more are not told apart
 # The order people learn; pages that are not named here follow in the order of their registration.
 ORDER = ("queue", "my_day", "live", "entities", "index", "approvals", "thresholds", "rules", "lists", "models")
 # After G, this key opens the page.
@@ -64,7 +67,7 @@ class Page:
     icon: str
     section: str
     permissions: tuple[str, ...]
-    count: Callable[[HttpRequest], int | None] | None
+    waiting: Callable[[HttpRequest], QuerySet | None] | None
 
     def allows(self, user: Any) -> bool:
         """True if the user holds any one of the page's permissions, or the page asks for none."""
@@ -103,15 +106,16 @@ class DeskSite(AdminSite):
         icon: str = "file-text",
         section: str = "",
         permission: str | Iterable[str] | None = None,
-        count: Callable[[HttpRequest], int | None] | None = None,
+        waiting: Callable[[HttpRequest], QuerySet | None] | None = None,
     ) -> None:
         """Serve `view` at `/desk/<route>` as `admin:<name>`.
 
         `section` names the rail's group ("Work", "Team", "Tuning"; empty: not listed); `permission` is one permission
-        or several of which any one opens the page; `count(request)` gives the number beside the entry (None: none).
+        or several of which any one opens the page; `waiting(request)` gives the rows whose number stands beside the
+        entry (None: nothing to count). They are counted up to a bound, those of all pages in one statement.
         """
         needed = (permission,) if isinstance(permission, str) else tuple(permission or ())
-        self.pages[name] = Page(route, view, name, title, icon, section, needed, count)
+        self.pages[name] = Page(route, view, name, title, icon, section, needed, waiting)
 
     def get_urls(self) -> list:
         own = [path(page.route, self.admin_view(page.guarded()), name=page.name) for page in self.pages.values()]
@@ -148,14 +152,15 @@ class DeskSite(AdminSite):
         context = super().each_context(request)
         user = request.user
         chosen = preferences.of(user)
-        navigation, listed = self.navigation(request), records(context["available_apps"])
+        counts = self.counts(request)
+        navigation, listed = self.navigation(request, counts), records(context["available_apps"])
         return context | {
             "navigation": navigation,
             "records": listed,
             "commands": commands(navigation, listed),
             "preferences": chosen,
             "desk_preferences": chosen.for_browser(timezone.get_current_timezone_name()),
-            "bell": self.bell(user),
+            "bell": {"url": self.page_url("mentions", user), "unseen": counts.get("mentions", 0)},
             "session_left": seconds_left(request),
             "live": {"socket": "/ws/alerts/", "allowed": bool(user.is_active and user.has_perm("alerts.view_alert"))},
             "next_case_url": self.page_url("next_case", user),
@@ -168,46 +173,74 @@ class DeskSite(AdminSite):
 
         sightings.saw(request, "exported", **data)
 
-    def bell(self, user: Any) -> dict[str, Any]:
-        """Where the person's mentions are and, asked only when it is drawn, how many they have not seen."""
-        from cases import mentions
-
-        url = self.page_url("mentions", user)
-        return {"url": url, "unseen": partial(mentions.unseen, user)} if url else {}
+    def counts(self, request: HttpRequest) -> dict[str, int]:
+        """How much waits for the person on each page that says so, up to MOST_COUNTED of each; one statement."""
+        if not self.has_permission(request):
+            return {}
+        asked = {
+            page.name: page.waiting(request)
+            for page in self.pages.values()
+            if page.waiting and page.allows(request.user)
+        }
+        return counted({name: rows for name, rows in asked.items() if rows is not None})
 
     def page_url(self, name: str, user: Any) -> str:
         """The address of a registered page that the user may open, else an empty string."""
         page = self.pages.get(name)
         return reverse(f"admin:{name}") if page and user.is_authenticated and page.allows(user) else ""
 
-    def navigation(self, request: HttpRequest) -> list[dict[str, Any]]:
+    def navigation(self, request: HttpRequest, counts: Mapping[str, int]) -> list[dict[str, Any]]:
         """The rail: sections with the pages this person may open, the current one marked."""
         if not self.has_permission(request):
             return []
         match = request.resolver_match
         current = match.url_name if match else ""
-        sections = [{"title": title, "pages": self._entries(title, request, current)} for title in self._sections()]
+        sections = [
+            {"title": title, "pages": self._entries(title, request, current, counts)} for title in self._sections()
+        ]
         return [section for section in sections if section["pages"]]
 
     def _sections(self) -> list[str]:
         return list(dict.fromkeys([*SECTIONS, *(page.section for page in self.pages.values() if page.section)]))
 
-    def _entries(self, section: str, request: HttpRequest, current: str) -> list[dict[str, Any]]:
+    def _entries(
+        self, section: str, request: HttpRequest, current: str, counts: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
         pages = [
             page for page in [*self.pages.values(), DASHBOARD] if page.section == section and page.allows(request.user)
         ]
         pages.sort(key=lambda page: ORDER.index(page.name) if page.name in ORDER else len(ORDER))
-        return [self._entry(page, request, current) for page in pages]
+        return [self._entry(page, current, counts) for page in pages]
 
-    def _entry(self, page: Page, request: HttpRequest, current: str) -> dict[str, Any]:
+    def _entry(self, page: Page, current: str, counts: Mapping[str, int]) -> dict[str, Any]:
         return {
             "title": page.title,
             "icon": page.icon,
             "url": reverse(f"admin:{page.name}"),
             "current": page.name == current,
-            "count": page.count(request) if page.count else None,
+            "count": counts.get(page.name, 0),
             "go": GO.get(page.name, ""),
         }
+
+
+def counted(asked: Mapping[str, QuerySet]) -> dict[str, int]:
+    """How many rows each of these has, up to MOST_COUNTED of each, in one statement."""
+    parts: list[str] = []
+    values: list[Any] = []
+    names: list[str] = []
+    for name, rows in asked.items():
+        try:
+            sql, params = rows.order_by().values("pk")[:MOST_COUNTED].query.sql_with_params()
+        except EmptyResultSet:  # a filter that nothing can pass
+            continue
+        names.append(name)
+        parts.append(f"(SELECT count(*) FROM ({sql}) counted)")
+        values.extend(params)
+    if not parts:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT " + ", ".join(parts), values)
+        return dict(zip(names, cursor.fetchone(), strict=True))
 
 
 def records(available_apps: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ site.register_page(
 site.register_page("rules/<int:pk>/", desk.rule, "rule", title="Rule", permission="scoring.view_rule")
 site.register_page(
     "approvals/", desk.approvals, "approvals", title="Approvals", icon="shield-check", section="Work",
-    permission="scoring.view_proposal", count=desk.pending_count,
+    permission="scoring.view_proposal", waiting=desk.pending_proposals,
 )  # fmt: skip
 site.register_page(
     "approvals/<int:pk>/", desk.approval, "approval", title="Proposal", permission="scoring.view_proposal"

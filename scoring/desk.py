@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -248,9 +249,9 @@ def _switched(request: HttpRequest, lane: Lane, rule: Rule | None = None) -> Htt
 # --- approvals --------------------------------------------------------------------------------------------------------
 
 
-def pending_count(request: HttpRequest) -> int | None:
-    """How many proposals wait, for the rail; None for none."""
-    return Proposal.objects.filter(status=Proposal.Status.PENDING).count() or None
+def pending_proposals(request: HttpRequest) -> QuerySet[Proposal]:
+    """The proposals that wait, for the rail."""
+    return Proposal.objects.filter(status=Proposal.Status.PENDING)
 
 
 @require_GET

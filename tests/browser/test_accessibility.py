@@ -62,13 +62,17 @@ def a_case(running_desk: RunningDesk) -> int:
 
 
 @pytest.mark.usefixtures("a_case")
-@pytest.mark.parametrize("reader", READERS)
-def test_every_page_is_sound_in_both_themes_and_at_every_width(sign_in: SignIn, reader: str):
-    visitor, found = sign_in(reader), {}
-    for name, path in pages_of(visitor.page, visitor.desk.url, records=reader == "auditor").items():
-        visitor.open(path)
-        said, visitor.complaints[:] = [*visitor.complaints], []
-        found[name] = [*said, *structure(visitor.page), *both_themes(visitor.page), *sideways(visitor.page)]
+def test_every_page_is_sound_in_both_themes_and_at_every_width(sign_in: SignIn):
+    """Each page as the first of the readers who sees it, who is the one with the most rights there."""
+    found: Found = {}
+    for reader in READERS:
+        visitor = sign_in(reader)
+        pages = pages_of(visitor.page, visitor.desk.url, records=reader == "auditor")
+        for name in [name for name in pages if name not in found]:
+            visitor.open(pages[name])
+            said, visitor.complaints[:] = [*visitor.complaints], []
+            found[name] = [*said, *structure(visitor.page), *both_themes(visitor.page), *sideways(visitor.page)]
+    assert len(found) > 50
     assert faults(found) == {}
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import deeds
 from tests.browser.conftest import Visitor
-from tests.browser.deskwork import QUEUE, Team, claim, current, decide, found, history, live, numbers
+from tests.browser.deskwork import QUEUE, Team, claim, current, decide, decision, found, history, live, numbers
 from tests.browser.inside import Inside
 from tests.running import RunningDesk
 
@@ -169,6 +171,46 @@ def test_filters_stand_in_the_address_and_a_colleague_sees_the_same_rows(team: T
     page.get_by_role("link", name=re.compile("Remove the filter: Amount")).click()
     page.wait_for_url(lambda url: "amount_from" not in url)
     assert len(numbers(page)) == 4
+
+
+def test_every_filter_of_the_form_lives_in_the_address(team: Team, trio: list[str], sign_in: SignIn):
+    """Q5.1: all filters live in the address, those that leave a case out as well as those that keep it."""
+    large = team.case(team.payment(amount={"value": 15_000, "currency": "EUR"}))
+    reason = decision(team.desk, large.payment)["reasons"][0]["code"]
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    typed = {
+        "score_from": "1", "score_to": "1000", "amount_from": "130", "amount_to": "170", "currency": "EUR",
+        "reason": reason, "mcc": "5812", "country": team.land, "since": today, "until": today,
+    }
+    chosen = {"assignee": "none", "snoozed": "no"}
+    ticked = {"queue": team.slug, "status": "new", "channel": "ecommerce"}
+    page = at_the_queue(sign_in(team.ada))
+    page.get_by_test_id("filter-open").click()
+    for name, text in typed.items():
+        page.locator(f"[data-filters] [name={name}]").fill(text)
+    for name, value in chosen.items():
+        page.locator(f"[data-filters] [name={name}]").select_option(value)
+    for name, value in ticked.items():
+        page.locator(f"[data-filters] [name={name}][value='{value}']").check()
+    page.get_by_test_id("filter-apply").click()
+    page.wait_for_url(re.compile("mcc=5812"))
+    asked = parse_qs(urlsplit(page.url).query)
+    wanted = typed | chosen | ticked
+    assert {name: asked[name][0] for name in wanted} == wanted
+    assert numbers(page) == [large.number]
+    url = page.url.removeprefix(team.desk.url)
+    for other in ("mcc=5813", "channel=pos", "tag=mule", "outcome=legitimate", "snoozed=yes", "until=2020-01-01"):
+        name = other.partition("=")[0]
+        without = re.sub(f"&?\\b{name}=[^&]*", "", url)
+        assert numbers(at(page, team, f"{without}&{other}")) == []
+    dues = {due: numbers(at(page, team, f"{url}&due={due}")) for due in ("late", "today", "later")}
+    assert sorted(dues.values()) == [[], [], [large.number]]
+
+
+def at(page: Page, team: Team, address: str) -> Page:
+    """The same person, another address."""
+    page.goto(team.desk.url + address)
+    return page
 
 
 def test_a_view_is_saved_shared_opened_first_and_counted(team: Team, trio: list[str], sign_in: SignIn, inside: Inside):
