@@ -54,7 +54,7 @@ SMALL = 40_000  # payments below which a demo has more frauds than life, or ther
 FRAUDS = 1.2  # how much more of them a demo has than life, or a desk of nine would have little to do
 LEARNT = 45  # days before those that are judged, which the first model learns from
 OUTBREAK = timedelta(days=3)  # since when one shop charges too much
-BUSY, BUSIER = timedelta(days=2), 2.5  # since when there is more fraud than usual, and how much more
+BUSY, BUSIER = timedelta(days=2), 25.0  # since when fraudsters are at it, and how much more than usual
 IN_HOURS, STRETCH = 2, 4  # the last days, lived through in stretches of hours
 TALLY_SECONDS = 60.0
 Progress = Callable[[int, int], None]

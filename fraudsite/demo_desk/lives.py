@@ -30,7 +30,7 @@ FATES = {"close": 86, "wait": 6, "escalate": 3, "release": 3, "lapse": 2}
 LATE_FATES = {"close": 58, "wait": 25, "escalate": 14, "release": 2, "lapse": 1}
 FATES_OF_ANALYSTS = {"escalate": 60, "wait": 40}
 BY_ANALYSTS = 0.1  # of first visits
-UNTOUCHED, LEFT = timedelta(hours=20), 0.6  # before the past's end, and the share of its new cases that nobody took
+UNTOUCHED, LEFT = timedelta(hours=30), 0.75  # before the past's end, and the share of its new cases that nobody took
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
-
-from tests.payments import steered
-from tests.running import RunningDesk
 
 # Who sees which share of the desk. Together they see all of it.
 READERS = ("lead", "admin", "auditor")
@@ -63,19 +59,6 @@ def pages_of(page: Page, base: str, *, records: bool = False) -> dict[str, str]:
             path, _, asked = found[name].partition("?")
             found |= {f"{name}-{part}": f"{path}{part}/{'?' if asked else ''}{asked}" for part in parts}
     return found
-
-
-def new_case(desk: RunningDesk) -> int:
-    """A case that was not there before: a payment is stopped, and the worker opens its case."""
-    status, answer = desk.api("POST", "/api/v1/transactions", steered("frame"), Prefer="wait=10")
-    assert status in (200, 201), answer
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        case = desk.api("GET", f"/api/v1/transactions/{answer['id']}")[1]["decision"]["case_id"]
-        if case:
-            return case
-        time.sleep(0.2)
-    raise AssertionError("no case was opened")
 
 
 def links(page: Page, selector: str, *, asking: bool = False) -> list[str]:

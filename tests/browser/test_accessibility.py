@@ -6,6 +6,7 @@ looked at where it opens.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.pages import DIALOGS, READERS, THEMES, new_case, pages_of
+from tests.browser.pages import DIALOGS, READERS, THEMES, pages_of
+from tests.payments import steered
 from tests.running import RunningDesk
 
 pytestmark = pytest.mark.slow
@@ -148,6 +150,19 @@ def test_tab_reaches_everything_and_the_focus_is_seen(sign_in: SignIn, a_case: i
         unseen += [page.evaluate(FOCUS)]
     unreached = page.evaluate(f"({TABBABLE})().filter((part) => !part.dataset.reached).map((part) => part.outerHTML)")
     assert ([part for part in unseen if part], unreached) == ([], [])
+
+
+def new_case(desk: RunningDesk) -> int:
+    """A case that was not there before: a payment is stopped, and the worker opens its case."""
+    status, answer = desk.api("POST", "/api/v1/transactions", steered("frame"), Prefer="wait=10")
+    assert status in (200, 201), answer
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        case = desk.api("GET", f"/api/v1/transactions/{answer['id']}")[1]["decision"]["case_id"]
+        if case:
+            return case
+        time.sleep(0.2)
+    raise AssertionError("no case was opened")
 
 
 def faults(found: Found) -> Found:

@@ -179,8 +179,16 @@ def test_every_filter_of_the_form_lives_in_the_address(team: Team, trio: list[st
     reason = decision(team.desk, large.payment)["reasons"][0]["code"]
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     typed = {
-        "score_from": "1", "score_to": "1000", "amount_from": "130", "amount_to": "170", "currency": "EUR",
-        "reason": reason, "mcc": "5812", "country": team.land, "since": today, "until": today,
+        "score_from": "1",
+        "score_to": "1000",
+        "amount_from": "130",
+        "amount_to": "170",
+        "currency": "EUR",
+        "reason": reason,
+        "mcc": "5812",
+        "country": team.land,
+        "since": today,
+        "until": today,
     }
     chosen = {"assignee": "none", "snoozed": "no"}
     ticked = {"queue": team.slug, "status": "new", "channel": "ecommerce"}
