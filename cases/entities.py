@@ -369,8 +369,10 @@ class Told:
 
 
 def cases_of(entity: Entity, ids: Iterable[int], user: Any) -> list[Told]:
-    """The entity's cases, open ones first, then the newest; a customer's by its index, others by their payments."""
-    about = Q(customer=entity.key, lane=entity.lane) if entity.kind == "customer" else Q(pk__in=list(ids))
+    """The entity's cases, open ones first: those its newest payments are in (`ids`), and a customer's own."""
+    about = Q(pk__in=list(ids))
+    if entity.kind == "customer":
+        about |= Q(customer=entity.key, lane=entity.lane)
     seen = without_kept(Case.objects.filter(about), user).select_related("queue", "closed_by", "assignee")
     rows = list(seen.order_by("-id")[:MOST_CASES])
     mine = None if sees_everything(user) else set(queues_of(user).values_list("pk", flat=True))

@@ -30,6 +30,11 @@ def marked_up(text: str) -> SafeString:
     return mark_safe("".join(_block(block) for block in blocks))  # escaped line by line in _inline
 
 
+def plain(text: str) -> str:
+    """The text without the marks of bold and italics, for a line that shows none."""
+    return _ITALIC.sub(r"\1", _BOLD.sub(r"\1", text))
+
+
 def _block(block: str) -> str:
     """A block's lines in their order: runs of items are lists, runs of others paragraphs."""
     parts: list[tuple[str, list[str]]] = []

@@ -17,6 +17,7 @@ from django.utils import timezone
 from alerts.live import amount_text
 from cases import cursors
 from cases.factsheet import decoded
+from cases.markup import plain
 from cases.models import Case, Queue
 from scoring.entries import NAMES
 from transactions.codes import CHANNEL, CURRENCY, FRAUD_TYPE, LABEL_SOURCE, OUTCOME, TYPE, VERDICT
@@ -328,7 +329,7 @@ def _case(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _note(data: dict[str, Any]) -> dict[str, Any]:
-    return {"icon": "message-square", "title": data["text"], "hint": data["name"], "case_id": data["case"]}
+    return {"icon": "message-square", "title": plain(data["text"]), "hint": data["name"], "case_id": data["case"]}
 
 
 SHOWN = {"payment": _payment, "label": _label, "event": _event, "case": _case, "note": _note, "list": _list}

@@ -19,12 +19,14 @@ from transactions.models import Lane
 
 LAST = words.SNIPPETS[-1][0]  # written last: what stands before it is done
 RINGS = 2
+SLA = {"1": 240, "2": 480, "3": 1440, "4": 4320}  # minutes by priority, of a desk that nobody watches at night
 USUAL_LIMIT, LIMIT = 1_000_000, 250_000  # minor units from which closing needs a second person
 
 
 def set_up(lane: Lane) -> None:
-    """What the people who lead have set before the past began: smaller sums need two persons, incidents are given."""
-    Queue.objects.filter(lane=lane, four_eyes_from=USUAL_LIMIT).update(four_eyes_from=LIMIT)
+    """What the people who lead have set before the past began: smaller sums need two persons, there is time for a
+    case until the next shift, incidents are given."""
+    Queue.objects.filter(lane=lane, four_eyes_from=USUAL_LIMIT).update(four_eyes_from=LIMIT, sla=SLA)
     Queue.objects.filter(lane=lane, grouping=Queue.Grouping.MERCHANT).update(auto_assign=True)
 
 

@@ -143,10 +143,13 @@ def masked(token: object, prefix: str = "") -> str:
     return masks.masked(str(token or ""), prefix) or "not sent"
 
 
+LETTERS = ("atm", "api")  # said letter by letter
+
+
 @register.filter
 def words(name: str) -> str:
     """A stored name as people say it: "card_present" gives "Card present"."""
-    return name.replace("_", " ").capitalize()
+    return name.upper() if name in LETTERS else name.replace("_", " ").capitalize()
 
 
 @register.simple_tag

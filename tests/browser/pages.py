@@ -18,7 +18,8 @@ BEHIND = {
     "dashboard-rows": ("dashboard", "[data-testid=figure-stopped] a"),
     "queue-filters": ("queue", "[data-testid=filter-open]"),
     "save-view": ("queue", "[data-testid=save-view]"),
-    "case": ("queue", "[data-testid=queue-table] a[href*='/cases/']"),
+    # One that can be taken: its dialogs are there.
+    "case": ("queue?sort=-score&status=new&assignee=none", "[data-testid=queue-table] a[href*='/cases/']"),
     "rule-as-fired": ("case", "main a[href*='/rules/fired/']"),
     "entity": ("case", "main a[href*='/entities/']"),
     "list": ("lists", "main a[href*='/lists/']"),
@@ -48,9 +49,10 @@ def pages_of(page: Page, base: str, *, records: bool = False) -> dict[str, str]:
         found |= CASEWORK
     if records:
         found |= {name_of(path): path for path in links(page, RECORDS)}
-    for name, (start, selector) in BEHIND.items():
+    for name, (begin, selector) in BEHIND.items():
+        start, _, query = begin.partition("?")
         if start in found:
-            page.goto(base + found[start])
+            page.goto(base + found[start] + (f"?{query}" if query else ""))
             first = links(page, selector, asking=True)
             if first:
                 found[name] = first[0]
