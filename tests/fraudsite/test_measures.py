@@ -174,7 +174,7 @@ def test_fraud_is_cut_by_channel_country_merchant_and_device(rf, person):
     worked.tally()
     made = fraud.build(*asked(rf, person, range="24h"))
     by_channel, by_device = table_of(made, "channel"), table_of(made, "device")
-    assert column(by_channel, "Channel")[:2] == ["Atm", "Ecommerce"]
+    assert column(by_channel, "Channel")[:2] == ["ATM", "Ecommerce"]
     assert column(by_channel, "Share of fraud")[:2] == ["70.0 %", "30.0 %"]
     assert column(by_device, "Fraud") == ["2"]
     assert column(by_device, "Caught") == ["70.0 %"]
