@@ -15,8 +15,8 @@ help: ## This list
 run: venv ## Start the desk (PORT=8000, HOST=localhost); Ctrl-C stops it
 	@exec $(VENV_PYTHON) -m fraudsite.supervisor
 
-test: dev ## Run all tests, two at a time (ARGS="-m 'not slow'", ARGS="-n 0 tests/cases")
-	@exec $(VENV_PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+test: dev ## Run all tests, in two halves beside each other (ARGS="tests/cases": those alone)
+	@exec $(VENV_PYTHON) -m $(if $(ARGS),pytest $(ARGS),tests)
 
 chaos: dev ## Kill random processes under live traffic and check every promise (ARGS="--kills 200 --payments 200000")
 	@exec $(VENV_PYTHON) -m benchmarks.chaos $(ARGS)

@@ -31,18 +31,6 @@ assert settings.DATABASES  # configured now, so that pytest-django takes them fo
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run beside each other, those of whole desks stay together: one desk, and never two under load.
-
-    The walk through every page is long and has a desk of its own, so that both halves end about together.
-    """
-    for item in items:
-        if item.get_closest_marker("slow"):
-            walk = item.path.name == "test_accessibility.py"
-            item.add_marker(pytest.mark.xdist_group("every page" if walk else "whole desks"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _tests_that_commit_are_cleared_quickly() -> None:
     """One TRUNCATE after a test with real commits, of facts too, which Django's flush leaves out (they are unmanaged).
