@@ -29,7 +29,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 # The dark theme is the same document in other colours (the page is not loaded again): all that colours can break is
 # asked again, and nothing that they cannot.
 RULES: dict[str, dict[str, Any]] = {
-    "light": {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"], "preload": False},
+    "light": {"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]},
     "dark": {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}},
 }
 # 1280 px, which at 200 % zoom is 640 px of layout; a phone; the smallest that WCAG 1.4.10 names.
