@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -12,12 +13,13 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from cases import calendar, checklists, lead_desk, routing
-from cases.lead_forms import QueueForm, RouteForm
+from cases.lead_forms import LEVELS, QueueForm, RouteForm
 from cases.models import Absence, CheckItem, Exclusion, Queue, Route, Snippet
 from cases.templatetags.cases import length
 from transactions.codes import FRAUD_TYPE, entity_key
 
 LEADS = "cases.lead_queue"
+LATER = ("sla_2", "sla_3", "sla_4")
 
 
 def register_pages() -> None:
@@ -54,6 +56,23 @@ class QueueAdmin(admin.ModelAdmin):
         ("How it is worked", {"fields": ["lease_minutes", "auto_assign", "load_limit", "escalates_to"]}),
         ("Second looks", {"fields": ["four_eyes_from", "quality_share", "quality_always"]}),
     ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who may only look finds the minutes to due in words: fields of the form alone would be blank."""
+        if self.has_change_permission(request, obj) or self.has_add_permission(request):
+            return self.fieldsets
+        return [
+            (
+                title,
+                {"fields": ["due_after" if name == "sla_1" else name for name in part["fields"] if name not in LATER]},
+            )
+            for title, part in self.fieldsets
+        ]
+
+    @admin.display(description="due after")
+    def due_after(self, queue: Queue) -> str:
+        """In working time, by priority."""
+        return ", ".join(f"P{level} {length(timedelta(minutes=queue.sla[level]))}" for level in LEVELS)
 
     @admin.display(description="working hours")
     def hours(self, queue: Queue) -> str:

@@ -230,6 +230,7 @@ class ListEntry(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name_plural = "list entries"
         indexes = [
             models.Index(fields=["list", "-id"], name="entries_of_a_list"),
             models.Index(fields=["list", "key"], name="entries_of_a_subject"),

@@ -244,6 +244,14 @@ def test_a_queue_is_made_with_hours_and_times_in_fields_of_their_own(as_platform
     assert as_platform.get(at("cases_queue_changelist")).status_code == 200
 
 
+def test_who_may_only_look_at_a_queue_reads_when_its_cases_are_due(client, db):
+    queue = make_queue(make_user("ines"), slug="cards")
+    client.force_login(make_user("auditor", "cases.view_queue"))
+    page = client.get(at("cases_queue_change", queue.pk)).content.decode()
+    assert "P1 30 min, P2 2 h 00" in page
+    assert "P1 due after" not in page
+
+
 @pytest.mark.parametrize(
     "changes, field",
     [
