@@ -29,7 +29,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from benchmarks import browser, calibration, crowd
-from benchmarks.client import Address, post
+from benchmarks.client import Address, Answers, post
 from benchmarks.crew import crew, session_of
 from benchmarks.decisions import JSON, Arm, requests
 from benchmarks.fill import fill, last_id
@@ -38,6 +38,11 @@ from benchmarks.kit import QUICK, Result, Results, numbers, options, percentiles
 
 ALERT_SHARE = 0.05
 SETTLE_SECONDS = 6.0
+DRAW_SECONDS = (
+    3.0  # after the last socket's message until the browser is asked: its page draws once a second in a storm
+)
+
+Stopped = dict[int, tuple[float, float]]  # payment → (due, answered)
 
 
 class Listener(threading.Thread):
@@ -114,22 +119,13 @@ def once(
     """Post for so long with a listener; `others` listen besides, `screen` is a browser's page."""
     arm = Arm("judged", Address.of(f"http://127.0.0.1:{ground.web_port}/api/v1/transactions", headers(ground)))
     ready = requests(arm, crowd.Payload(asked.payload), int(asked.rate * seconds))
-    stopped: Stopped = {}  # payment → (due, answered)
-    began = 0.0
-
-    def note(number: int, status: int, body: bytes) -> None:
-        if b'"approve"' in body or status != 200:
-            return
-        stopped[json.loads(body)["id"]] = (began + number / asked.rate, time.perf_counter())
-
-    newest = latest_alert(ground)
-    with socket(ground, f"/ws/alerts/?after={newest}") as link:
+    stopped: Stopped = {}
+    with socket(ground, f"/ws/alerts/?after={latest_alert(ground)}") as link:
         listener = Listener(link)
         listener.start()
         time.sleep(1.0)
         accounts = ground.accounts()
-        began = time.perf_counter()
-        answers = post(arm.address, ready, concurrency=32, rate=asked.rate, on_answer=note)
+        answers = post_noting(arm.address, ready, asked.rate, stopped)
         used = accounts.each(len(ready))
         deadline = time.monotonic() + SETTLE_SECONDS
         while stopped.keys() - listener.came.keys() and time.monotonic() < deadline:
@@ -137,7 +133,10 @@ def once(
         link.close()
     listener.join(5)
     since_1970 = time.time() - time.perf_counter()
-    seen = screen.told() if screen else {}
+    seen: dict[int, tuple[float, float]] = {}
+    if screen:
+        time.sleep(DRAW_SECONDS)
+        seen = screen.told()
     shown = [listener.came[each] - due for each, (due, _) in stopped.items() if each in listener.came]
     told = [answered - due for due, answered in stopped.values()]
     say(f"{len(stopped)} were stopped, {len(shown)} of them shown")
@@ -157,7 +156,15 @@ def once(
     }
 
 
-Stopped = dict[int, tuple[float, float]]
+def post_noting(address: Address, ready: list[bytes], rate: float, stopped: Stopped) -> Answers:
+    """Post these at a rate; of each payment that is stopped `stopped` gets when it was due and when answered."""
+    began = time.perf_counter()
+
+    def note(number: int, status: int, body: bytes) -> None:
+        if b'"approve"' not in body and status == 200:
+            stopped[json.loads(body)["id"]] = (began + number / rate, time.perf_counter())
+
+    return post(address, ready, concurrency=32, rate=rate, on_answer=note)
 
 
 def _of_others(stopped: Stopped, others: Sequence[Listener]) -> Result:

@@ -19,7 +19,6 @@ from cases.templatetags.cases import length
 from transactions.codes import FRAUD_TYPE, entity_key
 
 LEADS = "cases.lead_queue"
-LATER = ("sla_2", "sla_3", "sla_4")
 
 
 def register_pages() -> None:
@@ -59,13 +58,11 @@ class QueueAdmin(admin.ModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who may only look finds the minutes to due in words: fields of the form alone would be blank."""
-        if self.has_change_permission(request, obj) or self.has_add_permission(request):
+        if obj is None or self.has_change_permission(request, obj):
             return self.fieldsets
+        told = {"sla_1": ["due_after"], "sla_2": [], "sla_3": [], "sla_4": []}
         return [
-            (
-                title,
-                {"fields": ["due_after" if name == "sla_1" else name for name in part["fields"] if name not in LATER]},
-            )
+            (title, {"fields": [shown for name in part["fields"] for shown in told.get(name, [name])]})
             for title, part in self.fieldsets
         ]
 

@@ -110,11 +110,7 @@ def mention_list(request: HttpRequest) -> HttpResponse:
         return redirect("admin:mentions")
     before = number(request.GET.get("before"))
     found, more = mentions.of(request.user, before)
-    context = {
-        "mentions": found,
-        "more": more,
-        "is_first": not before,
-    }
+    context = {"mentions": found, "more": more, "is_first": not before}
     return admin.site.render(request, "cases/mentions.html", context, title="Mentions")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -182,7 +182,7 @@ def test_every_filter_of_the_form_lives_in_the_address(team: Team, trio: list[st
     """Q5.1: all filters live in the address, those that leave a case out as well as those that keep it."""
     large = team.case(team.payment(amount={"value": 15_000, "currency": "EUR"}))
     reason = decision(team.desk, large.payment)["reasons"][0]["code"]
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    yesterday, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 1))
     typed = {
         "score_from": "1",
         "score_to": "1000",
@@ -192,8 +192,8 @@ def test_every_filter_of_the_form_lives_in_the_address(team: Team, trio: list[st
         "reason": reason,
         "mcc": "5812",
         "country": team.land,
-        "since": today,
-        "until": today,
+        "since": yesterday,
+        "until": tomorrow,
     }
     chosen = {"assignee": "none", "snoozed": "no"}
     ticked = {"queue": team.slug, "status": "new", "channel": "ecommerce"}
@@ -228,7 +228,7 @@ def test_every_filter_of_the_form_lives_in_the_address(team: Team, trio: list[st
 
 
 def at(page: Page, team: Team, address: str) -> Page:
-    """The same person, another address."""
+    """The page at another address of the desk."""
     page.goto(team.desk.url + address)
     return page
 

@@ -6,7 +6,7 @@ from django.db.transaction import atomic
 
 from cases import mentions, notes, services, snippets
 from cases.history import NotAllowed
-from cases.markup import marked_up, names_in
+from cases.markup import marked_up, names_in, plain
 from cases.models import CaseEvent, Mention, Note, Sighting
 from tests.factories import LEAD, READ, WORK, make_alert, make_case, make_queue, make_user
 from transactions.codes import entity_key
@@ -60,6 +60,10 @@ def case(queue):
 )
 def test_a_note_knows_a_little_markdown_and_no_html(text, html):
     assert marked_up(text) == html
+
+
+def test_the_timeline_shows_a_note_without_its_marks():
+    assert plain("**Compromised.** Seen *twice*, 2*3*4 and <b>") == "Compromised. Seen twice, 2*3*4 and <b>"
 
 
 def test_an_address_names_nobody():
