@@ -1,7 +1,7 @@
 // Draws what arrives without flicker: at once when it is quiet, four times a second at most, once a second in a storm.
 const QUIET = 250;
 const STORM = 1000;
-const MANY = 36;           // arrivals a second that make a storm, seen early: more than the 20 of 200 payments/s, one in ten stopped
+const MANY = 36;           // arrivals a second that make a storm; one in ten of 200 payments/s is none
 
 // pace(draw) gives soon(n): n things arrived, draw when it is time. Between two drawings lies at least the gap of the
 // moment; `quiet` is the gap while there is no storm, in milli-seconds.
