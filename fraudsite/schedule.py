@@ -32,6 +32,7 @@ ENTRIES = [
     Entry("files without a row", "cases.sweep_attachments", timedelta(hours=1), 3600),
     Entry("payments to judge again", "scoring.rescreen", timedelta(seconds=30), 30),
     Entry("overdue holds", "scoring.resolve_overdue_holds", timedelta(seconds=30), 30),
+    Entry("holds left behind", "scoring.sweep_holds", timedelta(hours=1), 3600),
     Entry("roll-ups of the dashboards", "fraudsite.tally_desk", timedelta(seconds=30), 30),
     Entry("room for ids to come", "transactions.extend_partitions", timedelta(minutes=10), 600),
     Entry("daily training", "scoring.retrain", crontab(hour="2", minute="30"), 3600),

@@ -365,6 +365,13 @@ class Lane:
             self.saved = (time.monotonic(), standing.seq)
         self.imports = epochs.imports_of(self.cursor, self.id, standing.epoch)
 
+    def let_go(self) -> None:
+        """Give the lock back. Postgres does when a session is over, but a moment after its client has gone: whoever
+        comes in that moment would be told that the lane is taken.
+        """
+        with suppress(psycopg2.Error):  # of a session that is lost, the lock is given back already
+            self.cursor.execute(LET_GO, [self.id])
+
     def _standing(self) -> Standing:
         self.cursor.execute(
             "INSERT INTO lane_cursor (lane, epoch, seq, token, mark, label_mark)"
@@ -666,6 +673,8 @@ def _warm_kernel() -> None:
     features.warm_up()
 
 
+LET_GO = "SELECT pg_advisory_unlock(1, %s)"
+
 OWNER = """
     SELECT substring(a.application_name FROM '[0-9]+')::int FROM pg_locks l JOIN pg_stat_activity a USING (pid)
      WHERE l.locktype = 'advisory' AND l.classid = 1 AND l.objid = %s AND l.granted"""
@@ -690,7 +699,8 @@ def stand_by(lane_id: int, until: threading.Event, patience: float = 30.0) -> No
         while not until.is_set() and time.monotonic() < end:
             cursor.execute("SELECT pg_try_advisory_lock(1, %s)", [lane_id])
             if cursor.fetchone()[0]:
-                return  # the lock goes with the session
+                cursor.execute(LET_GO, [lane_id])
+                return
             until.wait(STAND_BY_SECONDS)
 
 
@@ -709,6 +719,7 @@ def own_lane(lane_id: int, *, memory: Profiles | None = None) -> Iterator[Lane]:
             yield lane
         finally:
             lane.end_saving(LONGEST_SAVING)  # whoever rebuilds next is glad of it
+            lane.let_go()
     finally:
         connection.close()
 

@@ -253,7 +253,7 @@ OVERDUE = f"""
       JOIN decision d ON d.id = a.decision_id
       JOIN scoring_release r ON r.id = d.release_id
       JOIN scoring_policyversion p ON p.id = r.policy_id
-     WHERE a.hold_until <= %s AND a.outcome = {REVIEW}
+     WHERE a.hold_until <= %s AND a.hold_until > %s AND a.outcome = {REVIEW}
        AND NOT EXISTS (SELECT FROM hold_resolution h WHERE h.transaction_id = a.id)
      ORDER BY a.hold_until LIMIT %s
     ON CONFLICT DO NOTHING RETURNING transaction_id"""
@@ -295,11 +295,15 @@ def take_back(transaction_ids: Sequence[int], *, source: str, since: datetime) -
         return [row[0] for row in cursor.fetchall()]
 
 
-def resolve_overdue_holds(*, limit: int = 1000) -> list[int]:
-    """Give held payments whose time is up the resolution their policy declares; the ids that were resolved."""
+def resolve_overdue_holds(*, within: timedelta | None = None, limit: int = 1000) -> list[int]:
+    """Give held payments whose time is up the resolution their policy declares; the ids that were resolved.
+
+    `within` looks only at those whose time was up so short a while ago: what is resolved stays in the index, and to ask
+    for each of a year's holds again takes seconds.
+    """
     now = clock.now()
     with connection.cursor() as cursor:
-        cursor.execute(OVERDUE, [now, now, limit])
+        cursor.execute(OVERDUE, [now, now, now - within if within else "-infinity", limit])
         return [row[0] for row in cursor.fetchall()]
 
 

@@ -441,7 +441,7 @@ def test_standing_by_ends_with_the_owner_with_the_process_and_with_its_patience(
         stands_by.start()
         time.sleep(0.3)
         assert stands_by.is_alive()
-    stands_by.join(5)
+    stands_by.join(20)
     assert not stands_by.is_alive()
     with own_lane(bank.lane_id):  # standing by left no lock behind
         until.set()
@@ -457,7 +457,7 @@ def test_standing_by_ends_where_its_session_is_cut(bank: ApiClient):
         cut = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE application_name ^@ 'lane of' AND datname = current_database() AND pid <> {own}"""
         wait_for(lambda: rows(cut))
-        stands_by.join(5)
+        stands_by.join(20)
         assert not stands_by.is_alive() and lanes.owner_of(lane.cursor, bank.lane_id) == os.getpid()
 
 

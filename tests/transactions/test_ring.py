@@ -39,25 +39,25 @@ def test_ranges_arrive_in_order_and_say_whether_the_lane_lives(lane: int):
     assert ring.push_range(lane, 5, 9) is False
     ring.say_alive(lane)
     assert ring.push_range(lane, 1, 1, kind="labels") is True
-    assert ring.pop(lane, patience=1, most=10) == [Range("payments", 5, 9), Range("labels", 1, 1)]
+    assert ring.pop(lane, patience=20, most=10) == [Range("payments", 5, 9), Range("labels", 1, 1)]
 
 
 def test_a_pop_takes_no_more_than_it_may_and_waits_no_longer(lane: int):
     for n in range(4):
         ring.push_range(lane, n, n)
-    assert len(ring.pop(lane, patience=1, most=3)) == 3
+    assert len(ring.pop(lane, patience=20, most=3)) == 3
     assert len(ring.drain(lane, most=3)) == 1
     started = time.monotonic()
     assert ring.pop(lane, patience=0.1, most=3) == []
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 def test_a_body_travels_to_the_lane_and_its_answer_back(lane: int):
     answers: list[bytes | None] = []
-    asker = threading.Thread(target=lambda: answers.append(ring.ask(lane, b"payments", patience=5)))
+    asker = threading.Thread(target=lambda: answers.append(ring.ask(lane, b"payments", patience=20)))
     asker.start()
-    [body] = ring.pop(lane, patience=1, most=3)
-    assert isinstance(body, Body) and body.prepared == b"payments" and 0 < body.deadline - time.time() <= 5
+    [body] = ring.pop(lane, patience=20, most=3)
+    assert isinstance(body, Body) and body.prepared == b"payments" and 0 < body.deadline - time.time() <= 20
     ring.reply({body.token: b"decided"})
     asker.join()
     assert answers == [b"decided"]
@@ -66,9 +66,9 @@ def test_a_body_travels_to_the_lane_and_its_answer_back(lane: int):
 def test_patience_longer_than_one_blocking_call_goes_on_waiting(lane: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ring, "SLICE_SECONDS", 0.1)
     answers: list[bytes | None] = []
-    asker = threading.Thread(target=lambda: answers.append(ring.ask(lane, b"x", patience=3)))
+    asker = threading.Thread(target=lambda: answers.append(ring.ask(lane, b"x", patience=20)))
     asker.start()
-    [body] = ring.pop(lane, patience=1, most=3)
+    [body] = ring.pop(lane, patience=20, most=3)
     time.sleep(0.3)
     assert isinstance(body, Body)
     ring.reply({body.token: b"late"})
@@ -79,7 +79,7 @@ def test_patience_longer_than_one_blocking_call_goes_on_waiting(lane: int, monke
 def test_nobody_answering_is_none_after_the_patience(lane: int):
     started = time.monotonic()
     assert ring.ask(lane, b"x", patience=0.2) is None
-    assert 0.2 <= time.monotonic() - started < 1.5
+    assert 0.2 <= time.monotonic() - started < 5
 
 
 def test_a_ring_that_nobody_drains_stays_bounded(lane: int, monkeypatch: pytest.MonkeyPatch):
@@ -95,8 +95,8 @@ def test_without_valkey_there_is_one_error_at_once_and_a_rest(gone: None):
     with pytest.raises(RingGone):
         ring.push_range(1, 1, 1)
     with pytest.raises(RingGone, match="a moment ago"):
-        ring.ask(1, b"x", patience=5)
-    assert time.monotonic() - started < 1.5
+        ring.ask(1, b"x", patience=20)
+    assert time.monotonic() - started < 5
 
 
 def test_a_connection_that_was_cut_is_made_anew_without_an_error(lane: int):
