@@ -27,7 +27,7 @@ from benchmarks.kit import QUICK, Result, Results, numbers, options, percentiles
 MOST_A_SECOND = 30_000  # for which days of the crowd's clock are left free
 SHEETS = 60  # different bodies of one size
 WARM_SECONDS = 15.0
-AGAIN_SECONDS = 30.0  # between looks at whether half a percent is still stopped
+AGAIN_SECONDS = 15.0  # between looks at whether half a percent is still stopped
 DRAIN_SECONDS = 300.0
 DELAYS = 200_000  # payments whose commit times are compared
 SAMPLE = """
@@ -80,7 +80,7 @@ def phase(ground: Ground, asked: argparse.Namespace, *, seconds: float, lines: i
     port = ground.port if asked.proxy else ground.web_port
     feeder = Feeder(sheets, port=port, key=ground.key, rate=rate)
     say(f"posting the {asked.payload} payload, {lines:,} a body, {f'{rate:,.0f} a second' if rate else 'flat out'} …")
-    before = last_id(ground)
+    before = ground.standing()
     feeder.start()
     time.sleep(min(WARM_SECONDS, seconds / 3))
     calibration.by_what_came(ground, before)
@@ -125,7 +125,7 @@ def watched(ground: Ground, feeder: Feeder, seconds: float) -> Result:
         say(f"  {now[1] - before:,} decided, {rates[-1]:,.0f} a second, {feeder.sent.accepted - posted:,} accepted")
         told = now
         if now[0] - set_at >= AGAIN_SECONDS:  # profiles that grow shift the scores, and with them the alerts
-            calibration.by_what_came(ground, first)
+            calibration.by_what_came(ground, before)
             set_at = now[0]
     took, decided = told[0] - began, told[1] - before
     return {

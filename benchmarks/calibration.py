@@ -14,13 +14,15 @@ from benchmarks.kit import say
 
 TRIED = 20_000
 LEAST_LOOKED_AT, MOST_LOOKED_AT = 300, 15_000
+LEAST_COUNTED = 50_000  # below, the share that came out is chance
 # OFFSET 0: a look into an index for each, never a scan of what is stored, which would be measured with the rest.
 LAST_DECIDED = """
     SELECT d.score, d.rule_hits
       FROM (SELECT transaction_id FROM lane_log
-             WHERE lane = %(lane)s AND seq > (SELECT seq FROM lane_cursor WHERE lane = %(lane)s) - %(most)s
-               AND transaction_id > %(after)s OFFSET 0) g
+             WHERE lane = %(lane)s AND seq > greatest(%(now)s - %(most)s, %(since)s) AND transaction_id IS NOT NULL
+            OFFSET 0) g
      CROSS JOIN LATERAL (SELECT score, rule_hits FROM decision WHERE id = g.transaction_id * 64 + 1 OFFSET 0) d"""
+STOPPED = "SELECT count(*) FROM alert WHERE lane = %s AND seq > %s"
 
 
 def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, share: float = ALERT_SHARE) -> int:
@@ -42,11 +44,27 @@ def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, shar
         return set_threshold(ground, cursor.fetchall(), share=share, text=payload)
 
 
-def by_what_came(ground: Ground, after: int, *, share: float = ALERT_SHARE) -> None:
-    """Set the threshold anew by what the lane decided last of the payments above id `after`; while the desk runs."""
+def by_what_came(ground: Ground, since: int, *, share: float = ALERT_SHARE) -> None:
+    """Set the threshold anew by what the lane decided last, after its seq `since`; while the desk runs.
+
+    Scores go on shifting until the next look; so where more than `share` were stopped since then, less is aimed at, and
+    more where it were fewer: what is measured is to hold `share` as a whole.
+    """
+    lane, now = ground.lane.pk, ground.standing()
     with ground.cursor() as cursor:
-        cursor.execute(LAST_DECIDED, {"lane": ground.lane.pk, "most": MOST_LOOKED_AT, "after": after})
-        set_threshold(ground, cursor.fetchall(), share=share, text="as it comes")
+        cursor.execute(LAST_DECIDED, {"lane": lane, "now": now, "most": MOST_LOOKED_AT, "since": since})
+        rows = cursor.fetchall()
+        cursor.execute(STOPPED, [lane, since])
+        stopped = cursor.fetchone()[0]
+    aim = aimed(stopped, now - since, share)
+    set_threshold(ground, rows, share=aim, text=f"as it comes ({stopped:,} of {now - since:,} so far)")
+
+
+def aimed(stopped: int, decided: int, share: float) -> float:
+    """The share to aim at so that the whole comes to `share`: a half of it at least, twice at most."""
+    if decided < LEAST_COUNTED:
+        return share
+    return share * min(2.0, max(0.5, share * decided / max(1, stopped)))
 
 
 def set_threshold(ground: Ground, rows: list[tuple[int, bytes]], *, share: float, text: str) -> int:

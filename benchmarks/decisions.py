@@ -71,15 +71,15 @@ def main() -> None:
 
 def measure(ground: Ground, results: Results, asked: argparse.Namespace, name: str) -> None:
     """All concurrencies with one payload."""
-    arms, payload, before = arms_of(ground, asked), crowd.Payload(name), last_id(ground)
+    arms, payload, before = arms_of(ground, asked), crowd.Payload(name), ground.standing()
     say(f"warming up with the {name} payload ({payload.fields} fields) …")
     for arm in arms:
         for _ in range(3):
             post(arm.address, requests(arm, payload, asked.requests // 4 + 8), concurrency=8)
-    calibration.by_what_came(ground, before)
     for concurrency in numbers(asked.concurrency):
         count = max(20, asked.requests // 3 if concurrency == 1 else asked.requests)
         for _ in range(asked.runs):
+            calibration.by_what_came(ground, before)  # as customers pay more and more often, scores shift
             kept.empty(ground)
             compare(ground, results, arms, payload, concurrency=concurrency, count=count)
 

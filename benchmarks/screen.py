@@ -32,7 +32,7 @@ from benchmarks import browser, calibration, crowd
 from benchmarks.client import Address, Answers, post
 from benchmarks.crew import crew, session_of
 from benchmarks.decisions import JSON, Arm, requests
-from benchmarks.fill import fill, last_id
+from benchmarks.fill import fill
 from benchmarks.ground import Ground
 from benchmarks.kit import QUICK, Result, Results, numbers, options, percentiles, say
 
@@ -80,7 +80,7 @@ def main() -> None:
         calibration.at_half_a_percent(ground, asked.payload, quick=asked.small, share=ALERT_SHARE)
         ground.start()
         results.about |= ground.about()
-        before = last_id(ground)
+        before = ground.standing()
         once(ground, asked, seconds=5)
         calibration.by_what_came(ground, before, share=ALERT_SHARE)
         for _ in range(asked.runs):

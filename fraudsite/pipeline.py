@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -157,23 +158,41 @@ def _commit(lane: Lane, claim: Claim) -> Done:
         if not len(done):
             return done
         seqs = np.arange(commit.before.seq + 1, commit.before.seq + 1 + len(done))
-        events = np.empty(0, features.EVENT)
-        if claim.fallback:
-            decisions, links = decide_unseen(facts, judge), np.empty(0, features.LINK)
-            events = _left_out(seqs)
-        else:
-            labelled = _labelled(cursor, lane.id, labels)
-            began = time.perf_counter()
-            events, advanced = _advance(commit.memory, facts, labels, labelled, int(seqs[0]))
-            done.took["features"] = time.perf_counter() - began
-            decisions, links = decide(facts, advanced.matrix[: len(facts)], judge), advanced.links
-        done.decisions, done.decided_at = decisions, micros(clock.now())
-        _store(commit, done, seqs, fallback=claim.fallback)
-        _log_labels(commit, lane.id, labels, events[len(facts) :])
-        _link(commit, lane.id, links)
+        labelled = None if claim.fallback else _labelled(cursor, lane.id, labels)
+        work = Work(commit.memory, judge, facts, labels, labelled, seqs)
+        _log(commit, facts, seqs, fallback=claim.fallback, beside=partial(work.do, done))
+        _store(commit, done, seqs)
+        _log_labels(commit, lane.id, labels, work.events[len(facts) :])
+        _link(commit, lane.id, work.links)
         commit.payments, commit.labels = facts["id"], labels["id"]
         commit.to(int(seqs[-1]))
     return done
+
+
+@dataclass
+class Work:
+    """Features and decisions of one commit: all that needs no database, done while it takes in the log."""
+
+    memory: Profiles
+    judge: releases.Judge
+    facts: np.ndarray
+    labels: np.ndarray
+    labelled: np.ndarray | None  # None: judged without features, model and rules
+    seqs: np.ndarray
+    events: np.ndarray = field(default_factory=lambda: np.empty(0, features.EVENT))
+    links: np.ndarray = field(default_factory=lambda: np.empty(0, features.LINK))
+
+    def do(self, done: Done) -> None:
+        """Advance the memory and decide; `done` has the decisions then."""
+        if self.labelled is None:
+            done.decisions, self.events = decide_unseen(self.facts, self.judge), _left_out(self.seqs)
+        else:
+            began = time.perf_counter()
+            first = int(self.seqs[0])
+            self.events, advanced = _advance(self.memory, self.facts, self.labels, self.labelled, first)
+            done.took["features"], self.links = time.perf_counter() - began, advanced.links
+            done.decisions = decide(self.facts, advanced.matrix[: len(self.facts)], self.judge)
+        done.decided_at = micros(clock.now())
 
 
 def _left_out(seqs: np.ndarray) -> np.ndarray:
@@ -285,23 +304,27 @@ def _advance(
     return events, features.advance(memory, events)
 
 
-def _store(commit: Commit, done: Done, seqs: np.ndarray, *, fallback: bool) -> None:
-    """Decisions, their log rows and their alerts."""
+def _log(commit: Commit, facts: np.ndarray, seqs: np.ndarray, *, fallback: bool, beside: Callable[[], None]) -> None:
+    """The log rows of the payments, which say nothing of how they are decided: so that this is found out beside it."""
+    entries: dict[str, Column] = {
+        "lane": ("int2", facts["lane"]),
+        "seq": ("int8", seqs[: len(facts)]),
+        "epoch": ("int4", commit.before.epoch),
+        "token": ("uuid", commit.token),
+        "kind": ("int2", np.where(is_judged(facts), JUDGED, PROFILED)),
+        "transaction_id": ("int8", facts["id"]),
+    }
+    commit.store("lane_log", entries | ({"old": ("int2", epochs.LEFT_OUT)} if fallback else {}), beside=beside)
+
+
+def _store(commit: Commit, done: Done, seqs: np.ndarray) -> None:
+    """Decisions and their alerts."""
     decisions = done.decisions
     if decisions is None or not done.payments:
         return
     facts, seqs = decisions.facts, seqs[: done.payments]
     moments = clock.each(facts["received_at"], done.decided_at)
     commit.store("decision", decisions.columns(seqs, done.decided_at) | {"decided_at": ("timestamptz", moments)})
-    entries: dict[str, Column] = {
-        "lane": ("int2", facts["lane"]),
-        "seq": ("int8", seqs),
-        "epoch": ("int4", commit.before.epoch),
-        "token": ("uuid", commit.token),
-        "kind": ("int2", np.where(is_judged(facts), JUDGED, PROFILED)),
-        "transaction_id": ("int8", facts["id"]),
-    }
-    commit.store("lane_log", entries | ({"old": ("int2", epochs.LEFT_OUT)} if fallback else {}))
     done.alerts = _alerts(commit.cursor, decisions, seqs, done)
     if done.alerts:
         commit.store("alert", done.alerts)

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -158,13 +158,19 @@ class Commit:
     payments: np.ndarray = field(default_factory=lambda: np.empty(0, "i8"))  # decided by this commit
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, "i8"))  # taken in by it
 
-    def store(self, table: str, columns: Mapping[str, Column]) -> None:
-        """Append rows, see `binary.store`: many by COPY now, few by a statement that goes with the COMMIT."""
+    def store(self, table: str, columns: Mapping[str, Column], *, beside: Callable[[], None] | None = None) -> None:
+        """Append rows, see `binary.store`: many by COPY now, few by a statement that goes with the COMMIT.
+
+        `beside` is done in any case, and while Postgres takes the rows in where these are many.
+        """
         n = next(len(values) for _, values in columns.values() if not binary.is_scalar(values))
         if n > few.FEW:
-            binary.store(self.cursor, table, columns)
-        elif n:
+            binary.store(self.cursor, table, columns, beside=beside)
+            return
+        if n:
             self.writes.append(self.few.insert(table, columns))
+        if beside is not None:
+            beside()
 
     def to(self, seq: int, *, epoch: int | None = None) -> None:
         """Move the cursor to `seq` at the end."""

@@ -71,7 +71,10 @@ def _wish(lane_id: int, wish: str, patience: float) -> bool:
     while file.exists():
         gone = not _is_owned(lane_id)
         if gone or time.monotonic() > until:
-            file.unlink(missing_ok=True)
+            try:
+                file.unlink()
+            except FileNotFoundError:  # done this very moment; a rebuild ends the owner's session with it
+                return True
             if gone:  # it ended meanwhile
                 return False
             raise CannotRepair(f"The owner of lane {lane_id} does not react. Does it share DATA_DIR with this process?")

@@ -8,7 +8,7 @@ are int8 micro-seconds since 2000-01-01, which is Postgres' own form, see `trans
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -69,8 +69,30 @@ def fixed(records: np.ndarray) -> dict[str, Column]:
     return {name: (OF_WIDTH[records.dtype[name].str[1:]], records[name]) for name in records.dtype.names or ()}
 
 
-def store(cursor: Any, table: str, columns: Mapping[str, Column]) -> int:
+class _Stream(io.BytesIO):
+    """What COPY reads; once all was read and is on its way, `beside` is done before the end is said."""
+
+    def __init__(self, raw: bytes, beside: Callable[[], None]) -> None:
+        super().__init__(raw)
+        self.beside: Callable[[], None] | None = beside
+        self.error: BaseException | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        chunk = super().read(size)
+        if not chunk and self.beside is not None:
+            beside, self.beside = self.beside, None
+            try:
+                beside()
+            except BaseException as error:  # psycopg2 would make an error of the session of it
+                self.error = error
+        return chunk
+
+
+def store(cursor: Any, table: str, columns: Mapping[str, Column], *, beside: Callable[[], None] | None = None) -> int:
     """Append rows to `table` by COPY; returns how many.
+
+    `beside` is called while Postgres takes the rows in; it must leave the connection alone. What it raises is raised
+    here, with the rows stored.
 
     `columns` is `{name: (type, values)}`: values are an array, a list, or one scalar for all rows (then a plain
     int, float, str or bytes). Types are the keys of WIRE and VARYING. bytea as a uint8 array of shape (n, bytes) is
@@ -79,8 +101,17 @@ def store(cursor: Any, table: str, columns: Mapping[str, Column]) -> int:
     n = next(len(values) for _, values in columns.values() if not is_scalar(values))
     if n:
         names = ", ".join(f'"{name}"' for name in columns)
-        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", io.BytesIO(encode(columns, n)))
+        stream = _Stream(encode(columns, n), beside or _nothing)
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", stream)
+        if stream.error is not None:
+            raise stream.error
+    elif beside is not None:
+        beside()
     return n
+
+
+def _nothing() -> None:
+    pass
 
 
 def encode(columns: Mapping[str, Column], n: int) -> bytes:

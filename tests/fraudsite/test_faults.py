@@ -167,7 +167,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(bank: ApiClient, monkeypatch:
     assert sorted(decided()) == ids
 
 
-@pytest.mark.parametrize("step", ["decide", "_store", "_link"])
+@pytest.mark.parametrize("step", ["_log", "decide", "_store", "_link"])
 def test_a_lock_lost_midway_lets_the_other_worker_decide_and_the_first_commit_nothing(
     bank: ApiClient, monkeypatch: pytest.MonkeyPatch, step: str
 ):

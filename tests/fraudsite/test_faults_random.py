@@ -29,7 +29,7 @@ from transactions import ring
 from transactions.models import ApiClient
 
 ROUNDS = 45
-STEPS = ("_payments", "_labels", "_advance", "decide", "_store", "_log_labels", "_link")
+STEPS = ("_payments", "_labels", "_log", "_advance", "decide", "_store", "_log_labels", "_link")
 
 
 class Broken(ValueError):

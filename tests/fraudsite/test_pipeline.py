@@ -117,10 +117,10 @@ def test_an_error_before_the_commit_leaves_nothing_and_the_next_try_equals_a_fir
     [payment] = keep(bank, "pay-1")
     store, failures = lanes.Commit.store, iter([True])
 
-    def fail_once(commit, table, columns):
+    def fail_once(commit, table, columns, **beside):
         if table == "alert" and next(failures, False):
             raise ValueError("a bad day")
-        return store(commit, table, columns)
+        return store(commit, table, columns, **beside)
 
     monkeypatch.setattr(lanes.Commit, "store", fail_once)
     assert drain(bank.lane_id) == 1

@@ -100,6 +100,21 @@ def test_a_running_owner_is_asked_for_its_memory_and_rebuilds_it(owner: ApiClien
     assert again and "is what base and log give" in told
 
 
+def test_a_wish_granted_while_its_owner_leaves_is_granted(judged: ApiClient, monkeypatch: pytest.MonkeyPatch):
+    wish = lanes.wish_file(judged.lane_id, lanes.REBUILD)
+
+    def owned(lane_id: int) -> bool:
+        if not wish.exists():
+            return True
+        wish.unlink()
+        return False
+
+    monkeypatch.setattr(repair, "_is_owned", owned)
+    assert repair._wish(judged.lane_id, lanes.REBUILD, patience=20)
+    monkeypatch.setattr(repair, "_is_owned", lambda _: False)
+    assert not repair._wish(judged.lane_id, lanes.REBUILD, patience=20)
+
+
 def test_where_the_base_is_lost_the_rows_give_a_new_epoch(judged: ApiClient, settings):
     epochs.build(judged.lane_id)
     pipeline.drain(judged.lane_id)

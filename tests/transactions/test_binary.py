@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -103,3 +105,40 @@ def test_nothing_is_stored_and_fetched_as_nothing(cursor):
 def test_a_column_that_does_not_fit_is_named(cursor, select: str, dtype: list, sentence: str):
     with pytest.raises(ValueError, match=sentence):
         binary.fetch(cursor, select, None, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5_000])
+def test_what_is_done_beside_is_done_once_whatever_there_is_to_store(cursor, n: int):
+    done: list[int] = []
+    assert binary.store(cursor, "held", {"large": ("int8", np.arange(n))}, beside=lambda: done.append(n)) == n
+    assert done == [n]
+    assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == n
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_done_beside_is_done_while_postgres_takes_the_rows_in():
+    taken_in: list[int] = []
+
+    def beside() -> None:
+        with closing(connection.copy()) as other, other.cursor() as watching:
+            for _ in range(600):
+                watching.execute("SELECT sum(tuples_processed) FROM pg_stat_progress_copy")
+                taken_in.append(watching.fetchone()[0] or 0)
+                if taken_in[-1] >= 4_000:
+                    return
+                time.sleep(0.05)
+
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE held (large int8)")
+        binary.store(cursor, "held", {"large": ("int8", np.arange(5_000))}, beside=beside)
+        cursor.execute("DROP TABLE held")
+    assert taken_in[-1] >= 4_000, "Postgres takes in a thousand at a time"
+
+
+def test_an_error_beside_is_raised_as_what_it_is_and_the_session_goes_on(cursor):
+    def beside() -> None:
+        raise KeyError("not the session's fault")
+
+    with pytest.raises(KeyError, match="not the session's fault"):
+        binary.store(cursor, "held", {"large": ("int8", np.arange(3))}, beside=beside)
+    assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == 3
