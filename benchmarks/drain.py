@@ -38,6 +38,7 @@ def main() -> None:
             calibration.at_half_a_percent(ground, asked.payload, quick=asked.small)
             filler = Filler(ground, payload=asked.payload, seed=stored + 1)
             for _ in range(asked.runs):
+                calibration.by_what_came(ground, ground.standing() - calibration.MOST_LOOKED_AT)
                 results.add(f"{stored:,} stored", once(ground, filler, asked.rows, profile=asked.profile))
         results.about |= ground.about()
     compare(results)

@@ -30,7 +30,7 @@ from scoring import epochs, features, releases
 from scoring.lanes import LIVE, LOCK_MILLISECONDS, Claim, Commit, KeysHeld, Lane, LaneLost, LaneTaken, NotNow, own_lane
 from scoring.models import LOG_KIND
 from scoring.profiles import LABEL_ROW, Profiles
-from scoring.services import Decisions, decide, decide_unseen, is_judged
+from scoring.services import Decisions, decide, decide_unseen, is_judged, joined
 from transactions import binary, clock, few, ring
 from transactions.binary import Column
 from transactions.facts import FACT_COLUMNS, FACTS, blank, micros, together
@@ -40,6 +40,7 @@ __all__ = ["drain", "find", "judge", "judge_now", "run"]
 
 log = logging.getLogger(__name__)
 
+STRETCH = 2_000  # payments of one commit that are decided at a time
 IDLE_SECONDS = 1.0  # the longest wait for a ring; the lane's session is touched at least this often
 REST_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # before a lane is owned again after its session was lost
 # The session's or the server's fault, not the claim's.
@@ -160,8 +161,8 @@ def _commit(lane: Lane, claim: Claim) -> Done:
         seqs = np.arange(commit.before.seq + 1, commit.before.seq + 1 + len(done))
         labelled = None if claim.fallback else _labelled(cursor, lane.id, labels)
         work = Work(commit.memory, judge, facts, labels, labelled, seqs)
-        _log(commit, facts, seqs, fallback=claim.fallback, beside=partial(work.do, done))
-        _store(commit, done, seqs)
+        _log(commit, facts, seqs, fallback=claim.fallback, beside=partial(work.begin, done))
+        _store(commit, done, work)
         _log_labels(commit, lane.id, labels, work.events[len(facts) :])
         _link(commit, lane.id, work.links)
         commit.payments, commit.labels = facts["id"], labels["id"]
@@ -171,7 +172,10 @@ def _commit(lane: Lane, claim: Claim) -> Done:
 
 @dataclass
 class Work:
-    """Features and decisions of one commit: all that needs no database, done while it takes in the log."""
+    """Features and decisions of one commit: all that needs no database, done while it takes in the rows before it.
+
+    Decided stretch by stretch: the first while the log goes in, each other one while the one before it does.
+    """
 
     memory: Profiles
     judge: releases.Judge
@@ -181,18 +185,31 @@ class Work:
     seqs: np.ndarray
     events: np.ndarray = field(default_factory=lambda: np.empty(0, features.EVENT))
     links: np.ndarray = field(default_factory=lambda: np.empty(0, features.LINK))
+    matrix: np.ndarray = field(default_factory=lambda: np.empty((0, features.N_FEATURES), "f4"))
+    decided: list[Decisions] = field(default_factory=list)
 
-    def do(self, done: Done) -> None:
-        """Advance the memory and decide; `done` has the decisions then."""
+    def begin(self, done: Done) -> None:
+        """Advance the memory and decide the first stretch."""
         if self.labelled is None:
-            done.decisions, self.events = decide_unseen(self.facts, self.judge), _left_out(self.seqs)
+            self.decided, self.events = [decide_unseen(self.facts, self.judge)], _left_out(self.seqs)
         else:
             began = time.perf_counter()
             first = int(self.seqs[0])
             self.events, advanced = _advance(self.memory, self.facts, self.labels, self.labelled, first)
-            done.took["features"], self.links = time.perf_counter() - began, advanced.links
-            done.decisions = decide(self.facts, advanced.matrix[: len(self.facts)], self.judge)
+            self.matrix, self.links = advanced.matrix[: len(self.facts)], advanced.links
+            done.took["features"] = time.perf_counter() - began
+            self.go_on()
         done.decided_at = micros(clock.now())
+
+    def go_on(self) -> None:
+        """Decide the next stretch."""
+        place = slice(self.reached, self.reached + STRETCH)
+        self.decided.append(decide(self.facts[place], self.matrix[place], self.judge))
+
+    @property
+    def reached(self) -> int:
+        """How many payments are decided."""
+        return sum(len(each.facts) for each in self.decided)
 
 
 def _left_out(seqs: np.ndarray) -> np.ndarray:
@@ -317,14 +334,20 @@ def _log(commit: Commit, facts: np.ndarray, seqs: np.ndarray, *, fallback: bool,
     commit.store("lane_log", entries | ({"old": ("int2", epochs.LEFT_OUT)} if fallback else {}), beside=beside)
 
 
-def _store(commit: Commit, done: Done, seqs: np.ndarray) -> None:
+def _store(commit: Commit, done: Done, work: Work) -> None:
     """Decisions and their alerts."""
-    decisions = done.decisions
-    if decisions is None or not done.payments:
+    stored = 0
+    while stored < done.payments:
+        part = work.decided[-1]
+        seqs = work.seqs[stored : stored + len(part.facts)]
+        moments = clock.each(part.facts["received_at"], done.decided_at)
+        rows = part.columns(seqs, done.decided_at) | {"decided_at": ("timestamptz", moments)}
+        commit.store("decision", rows, beside=work.go_on if work.reached < done.payments else None)
+        stored += len(part.facts)
+    if not stored:
         return
-    facts, seqs = decisions.facts, seqs[: done.payments]
-    moments = clock.each(facts["received_at"], done.decided_at)
-    commit.store("decision", decisions.columns(seqs, done.decided_at) | {"decided_at": ("timestamptz", moments)})
+    done.decisions = decisions = joined(work.decided)
+    seqs = work.seqs[:stored]
     done.alerts = _alerts(commit.cursor, decisions, seqs, done)
     if done.alerts:
         commit.store("alert", done.alerts)

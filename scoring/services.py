@@ -7,7 +7,7 @@ thousands, with a model or without, it is the same few vector operations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -192,6 +192,27 @@ def decide(facts: np.ndarray, matrix: np.ndarray, judge: Judge) -> Decisions:
     return Decisions(
         judge, facts, matrix, mask, probability, margin, scores, bands, outcomes, cause(judge), listed=listed, took=took
     )
+
+
+def joined(parts: list[Decisions]) -> Decisions:
+    """Decisions of one judge on stretches of a batch, as those on the batch."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = ("facts", "matrix", "mask", "probability", "margin", "scores", "bands", "outcomes")
+    whole: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    took = {stage: sum(part.took[stage] for part in parts) for stage in parts[0].took}
+    return replace(parts[0], **whole, listed=_all_listed(parts), latencies={}, took=took)
+
+
+def _all_listed(parts: list[Decisions]) -> Listed | None:
+    if all(part.listed is None for part in parts):
+        return None
+    nothing = np.empty(0, "i8")
+    each = [part.listed or Listed(np.zeros(len(part.facts), "i2"), nothing, nothing) for part in parts]
+    starts = np.cumsum([0, *(len(part.facts) for part in parts)])
+    rows = [listed.rows + start for listed, start in zip(each, starts, strict=False)]
+    basis, ids = ([getattr(listed, name) for listed in each] for name in ("basis", "ids"))
+    return Listed(np.concatenate(basis), np.concatenate(rows), np.concatenate(ids))
 
 
 def _by_lists(n: int, found: Found | None, hits: Pairs | None) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ are int8 micro-seconds since 2000-01-01, which is Postgres' own form, see `trans
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
@@ -31,6 +32,8 @@ WIRE: dict[str, np.dtype] = {
 }
 VARYING = {"text", "bytea", "jsonb"}
 OF_WIDTH = {"i2": "int2", "i4": "int4", "i8": "int8", "f4": "float4", "f8": "float8", "b1": "bool"}
+
+MANY = 500  # rows that a thread is worth
 
 Column = tuple[str, Any]
 
@@ -69,49 +72,52 @@ def fixed(records: np.ndarray) -> dict[str, Column]:
     return {name: (OF_WIDTH[records.dtype[name].str[1:]], records[name]) for name in records.dtype.names or ()}
 
 
-class _Stream(io.BytesIO):
-    """What COPY reads; once all was read and is on its way, `beside` is done before the end is said."""
-
-    def __init__(self, raw: bytes, beside: Callable[[], None]) -> None:
-        super().__init__(raw)
-        self.beside: Callable[[], None] | None = beside
-        self.error: BaseException | None = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        chunk = super().read(size)
-        if not chunk and self.beside is not None:
-            beside, self.beside = self.beside, None
-            try:
-                beside()
-            except BaseException as error:  # psycopg2 would make an error of the session of it
-                self.error = error
-        return chunk
-
-
 def store(cursor: Any, table: str, columns: Mapping[str, Column], *, beside: Callable[[], None] | None = None) -> int:
     """Append rows to `table` by COPY; returns how many.
-
-    `beside` is called while Postgres takes the rows in; it must leave the connection alone. What it raises is raised
-    here, with the rows stored.
 
     `columns` is `{name: (type, values)}`: values are an array, a list, or one scalar for all rows (then a plain
     int, float, str or bytes). Types are the keys of WIRE and VARYING. bytea as a uint8 array of shape (n, bytes) is
     fixed-width; None stands for NULL and makes its column a varying one. jsonb takes bytes or str of JSON.
+
+    `beside` is called while Postgres takes the rows in, if they are many enough for a thread to be worth it; it must
+    leave the connection alone. What it raises is raised here, unless the COPY failed too.
     """
     n = next(len(values) for _, values in columns.values() if not is_scalar(values))
-    if n:
-        names = ", ".join(f'"{name}"' for name in columns)
-        stream = _Stream(encode(columns, n), beside or _nothing)
-        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", stream)
-        if stream.error is not None:
-            raise stream.error
-    elif beside is not None:
+    names = ", ".join(f'"{name}"' for name in columns)
+    work = partial(_copy, cursor, f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", columns, n)
+    if beside is not None and n >= MANY:
+        _both(work, beside)
+        return n
+    work()
+    if beside is not None:
         beside()
     return n
 
 
-def _nothing() -> None:
-    pass
+def _copy(cursor: Any, statement: str, columns: Mapping[str, Column], n: int) -> None:
+    if n:
+        raw = encode(columns, n)
+        cursor.copy_expert(statement, io.BytesIO(raw), len(raw))
+
+
+def _both(sent: Callable[[], None], beside: Callable[[], None]) -> None:
+    """`sent` in a thread of its own, which waits without the interpreter's lock, and `beside` in this one."""
+    failed: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            sent()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=send, name="copy")
+    thread.start()
+    try:
+        beside()
+    finally:
+        thread.join()
+        if failed:
+            raise failed[0]
 
 
 def encode(columns: Mapping[str, Column], n: int) -> bytes:

@@ -20,7 +20,7 @@ from scoring import epochs, features, lanes, releases, services, tasks
 from scoring.lanes import Claim, own_lane
 from scoring.models import Decision, HoldResolution, LaneLog, LaneStatus, Release
 from tests.judging import keep, label, live_rule, payments, prepared, rows, wait_for
-from transactions import few, ring
+from transactions import binary, few, ring
 from transactions.models import ApiClient, Transaction
 from transactions.services import ingest, insert
 
@@ -51,6 +51,30 @@ def test_what_is_owed_is_decided_once_and_logged_in_order(bank: ApiClient):
     decision = Decision.objects.get(transaction_id=ids[0])
     assert (decision.outcome, decision.score, decision.screening, decision.id) == ("approve", -1, 1, ids[0] * 64 + 1)
     assert len(decision.features) == features.N_FEATURES * 4
+
+
+def test_a_batch_is_decided_in_stretches_while_postgres_takes_in_what_went_before(
+    bank: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    sizes: list[int] = []
+
+    def decide(facts, matrix, judge):
+        sizes.append(len(facts))
+        return services.decide(facts, matrix, judge)
+
+    monkeypatch.setattr(pipeline, "decide", decide)
+    monkeypatch.setattr(pipeline, "STRETCH", 40)
+    monkeypatch.setattr(binary, "MANY", 30)
+    live_rule(bank.lane, "amount > 100")
+    held = keep(bank, *(f"held-{n}" for n in range(3)), amount__value=500_00)
+    ids = held + keep(bank, *(f"pay-{n}" for n in range(99)), amount__value=5_00)
+    assert drain(bank.lane_id) == 102
+    assert sizes == [40, 40, 22]
+    assert sorted(decided()) == sorted(ids)
+    assert sorted(Alert.objects.values_list("pk", flat=True)) == sorted(held)
+    odd = "SELECT 1 FROM lane_log g JOIN decision d USING (transaction_id) WHERE g.seq <> d.seq"
+    assert rows(odd) == [] and len(rows("SELECT DISTINCT decided_at FROM decision")) == 1
+    call_command("verify", bank.lane_id, replay=True, verbosity=0)
 
 
 def test_doubled_and_overlapping_rings_decide_nothing_twice(bank: ApiClient):

@@ -223,6 +223,24 @@ def test_an_allow_list_that_says_so_lets_pass_unseen_unless_a_block_list_hits(la
     assert decided.reasons(0)[0]["code"] == "ALLOW_LIST"
 
 
+@pytest.mark.parametrize("stretch", [1, 2, 3, 6])
+def test_a_batch_decided_in_stretches_is_the_batch_decided_at_once(lane, block, dora, egon, stretch: int):
+    on(block, "tok-1", dora, egon)
+    on(block, "tok-2", dora, egon)
+    facts = payments(6)
+    facts["card"][[2, 3]] = entity_key("card", "tok-1"), entity_key("card", "tok-2")
+    facts["device_flags"][[1, 3]], facts["amount_base"], facts["stage"][5] = 4, 50_000, 2
+    whole = judged(lane, facts)
+    parts = [judged(lane, facts[at : at + stretch]) for at in range(0, 6, stretch)]
+    again = services.joined(parts)
+    assert all(whole.entries(place) == again.entries(place) != [] for place in (2, 3))
+    assert [again.reasons(place) for place in range(6)] == [whole.reasons(place) for place in range(6)]
+    columns, others = whole.columns(np.arange(6), 0), again.columns(np.arange(6), 0)
+    assert columns.keys() == others.keys()
+    for name, (kind, values) in columns.items():
+        np.testing.assert_array_equal(others[name][1], values, err_msg=f"{name} {kind}")
+
+
 def test_an_allow_list_that_does_not_say_so_only_tells_rules(lane, dora, egon):
     known = lists.create_list(lane, "known", kind="allow", subject="customer", by=dora)
     on(known, "cust-1", dora, egon)

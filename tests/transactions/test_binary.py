@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from contextlib import closing
+import threading
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
 from django.db import connection
+from psycopg2.errors import UndefinedTable
 
+from tests.judging import wait_for
 from transactions import binary
 
 pytestmark = pytest.mark.django_db
@@ -115,24 +116,23 @@ def test_what_is_done_beside_is_done_once_whatever_there_is_to_store(cursor, n: 
     assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == n
 
 
-@pytest.mark.django_db(transaction=True)
-def test_what_is_done_beside_is_done_while_postgres_takes_the_rows_in():
-    taken_in: list[int] = []
-
+def test_what_is_done_beside_is_done_while_postgres_takes_the_rows_in(cursor):
     def beside() -> None:
-        with closing(connection.copy()) as other, other.cursor() as watching:
-            for _ in range(600):
-                watching.execute("SELECT sum(tuples_processed) FROM pg_stat_progress_copy")
-                taken_in.append(watching.fetchone()[0] or 0)
-                if taken_in[-1] >= 4_000:
-                    return
-                time.sleep(0.05)
+        wait_for(lambda: all(each.name != "copy" for each in threading.enumerate()))
+        seen.append(True)
 
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE held (large int8)")
-        binary.store(cursor, "held", {"large": ("int8", np.arange(5_000))}, beside=beside)
-        cursor.execute("DROP TABLE held")
-    assert taken_in[-1] >= 4_000, "Postgres takes in a thousand at a time"
+    seen: list[bool] = []
+    binary.store(cursor, "held", {"large": ("int8", np.arange(binary.MANY))}, beside=beside)
+    assert seen, "all was taken in before this was done"
+
+
+@pytest.mark.parametrize("n", [binary.MANY - 1, binary.MANY])
+def test_of_two_errors_that_of_the_database_is_raised(cursor, n: int):
+    def beside() -> None:
+        raise KeyError("not the session's fault")
+
+    with pytest.raises(UndefinedTable):
+        binary.store(cursor, "nowhere", {"large": ("int8", np.arange(n))}, beside=beside)
 
 
 def test_an_error_beside_is_raised_as_what_it_is_and_the_session_goes_on(cursor):
