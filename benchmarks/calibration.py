@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.fill import Filler
+from benchmarks.fill import PER_DAY, Filler
 from benchmarks.ground import ALERT_SHARE, Ground, put_in_force
 from benchmarks.kit import say
 
 TRIED = 20_000
 LEAST_LOOKED_AT, MOST_LOOKED_AT = 300, 15_000
-LEAST_COUNTED = 50_000  # below, the share that came out is chance
+LOOKED_BACK = 2 * int(PER_DAY)
 # OFFSET 0: a look into an index for each, never a scan of what is stored, which would be measured with the rest.
-LAST_DECIDED = """
+DECIDED = """
     SELECT d.score, d.rule_hits
       FROM (SELECT transaction_id FROM lane_log
-             WHERE lane = %(lane)s AND seq > greatest(%(now)s - %(most)s, %(since)s) AND transaction_id IS NOT NULL
-            OFFSET 0) g
+             WHERE lane = %(lane)s AND seq = ANY(%(seqs)s::bigint[]) AND transaction_id IS NOT NULL OFFSET 0) g
      CROSS JOIN LATERAL (SELECT score, rule_hits FROM decision WHERE id = g.transaction_id * 64 + 1 OFFSET 0) d"""
-STOPPED = "SELECT count(*) FROM alert WHERE lane = %s AND seq > %s"
 
 
 def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, share: float = ALERT_SHARE) -> int:
@@ -47,24 +45,14 @@ def at_half_a_percent(ground: Ground, payload: str, *, quick: bool = False, shar
 def by_what_came(ground: Ground, since: int, *, share: float = ALERT_SHARE) -> None:
     """Set the threshold anew by what the lane decided last, after its seq `since`; while the desk runs.
 
-    Scores go on shifting until the next look; so where more than `share` were stopped since then, less is aimed at, and
-    more where it were fewer: what is measured is to hold `share` as a whole.
+    Nights and days of the crowd score differently, so what is looked at lies evenly over the last two of its days.
     """
-    lane, now = ground.lane.pk, ground.standing()
+    now = ground.standing()
+    first = max(now - LOOKED_BACK, since)
+    seqs = np.unique(np.linspace(first + 1, now, min(MOST_LOOKED_AT, now - first)).astype("i8"))
     with ground.cursor() as cursor:
-        cursor.execute(LAST_DECIDED, {"lane": lane, "now": now, "most": MOST_LOOKED_AT, "since": since})
-        rows = cursor.fetchall()
-        cursor.execute(STOPPED, [lane, since])
-        stopped = cursor.fetchone()[0]
-    aim = aimed(stopped, now - since, share)
-    set_threshold(ground, rows, share=aim, text=f"as it comes ({stopped:,} of {now - since:,} so far)")
-
-
-def aimed(stopped: int, decided: int, share: float) -> float:
-    """The share to aim at so that the whole comes to `share`: a half of it at least, twice at most."""
-    if decided < LEAST_COUNTED:
-        return share
-    return share * min(2.0, max(0.5, share * decided / max(1, stopped)))
+        cursor.execute(DECIDED, {"lane": ground.lane.pk, "seqs": seqs.tolist()})
+        set_threshold(ground, cursor.fetchall(), share=share, text="as it comes")
 
 
 def set_threshold(ground: Ground, rows: list[tuple[int, bytes]], *, share: float, text: str) -> int:

@@ -80,6 +80,7 @@ def measure(ground: Ground, results: Results, asked: argparse.Namespace, name: s
         count = max(20, asked.requests // 3 if concurrency == 1 else asked.requests)
         for _ in range(asked.runs):
             calibration.by_what_came(ground, before)  # as customers pay more and more often, scores shift
+            before = ground.standing()
             kept.empty(ground)
             compare(ground, results, arms, payload, concurrency=concurrency, count=count)
 

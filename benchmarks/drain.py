@@ -36,9 +36,9 @@ def main() -> None:
         for stored in levels:
             fill(ground, stored, payload=asked.payload, ahead=ahead)
             calibration.at_half_a_percent(ground, asked.payload, quick=asked.small)
-            filler = Filler(ground, payload=asked.payload, seed=stored + 1)
+            filler, before = Filler(ground, payload=asked.payload, seed=stored + 1), ground.standing()
             for _ in range(asked.runs):
-                calibration.by_what_came(ground, ground.standing() - calibration.MOST_LOOKED_AT)
+                calibration.by_what_came(ground, before)
                 results.add(f"{stored:,} stored", once(ground, filler, asked.rows, profile=asked.profile))
         results.about |= ground.about()
     compare(results)

@@ -112,14 +112,6 @@ def test_a_threshold_stops_the_share_that_was_asked_for():
     assert calibration.lowest(scores, 0.0) == 1000
 
 
-def test_what_was_stopped_too_often_is_stopped_less_until_the_whole_fits():
-    assert calibration.aimed(90, 10_000, 0.005) == 0.005, "chance"
-    assert calibration.aimed(500, 100_000, 0.005) == pytest.approx(0.005)
-    assert calibration.aimed(625, 100_000, 0.005) == pytest.approx(0.004)
-    assert calibration.aimed(400, 100_000, 0.005) == pytest.approx(0.00625)
-    assert [calibration.aimed(n, 100_000, 0.005) for n in (0, 9_000)] == [0.01, 0.0025]
-
-
 def test_only_this_machine_is_spoken_to():
     assert Address.of("http://localhost:80/x?y=1", {}).path == "/x?y=1"
     with pytest.raises(SystemExit, match="this machine only"):
