@@ -1,5 +1,6 @@
-// Draws what arrives without flicker: at once when it is quiet, four times a second at most, once a second in a storm.
-const QUIET = 250;
+// Draws what arrives without flicker: at once when it is quiet, eight times a second at most, once a second in a storm.
+const QUIET = 125;
+const BURST = 250;         // so long a look is enough to see a storm begin
 const STORM = 1000;
 const MANY = 36;           // arrivals a second that make a storm; one in ten of 200 payments/s is none
 
@@ -13,7 +14,7 @@ export function pace(draw, quiet = QUIET) {
     const at = performance.now();
     arrivals = arrivals.filter((each) => at - each.at < STORM);
     const within = (time) => arrivals.reduce((sum, each) => sum + (at - each.at < time ? each.count : 0), 0);
-    const storm = within(STORM) > MANY || within(QUIET) * (STORM / QUIET) > MANY;
+    const storm = within(STORM) > MANY || within(BURST) * (STORM / BURST) > MANY;
     return (storm ? STORM : quiet) - (at - drawnAt);
   }
   function now() {
