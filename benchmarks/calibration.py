@@ -14,7 +14,7 @@ from benchmarks.kit import say
 
 TRIED = 20_000
 LEAST_LOOKED_AT, MOST_LOOKED_AT = 300, 15_000
-LOOKED_BACK = 2 * int(PER_DAY)
+LOOKED_BACK = 2 * PER_DAY
 # OFFSET 0: a look into an index for each, never a scan of what is stored, which would be measured with the rest.
 DECIDED = """
     SELECT d.score, d.rule_hits

@@ -38,9 +38,7 @@ from benchmarks.kit import QUICK, Result, Results, numbers, options, percentiles
 
 ALERT_SHARE = 0.05
 SETTLE_SECONDS = 6.0
-DRAW_SECONDS = (
-    3.0  # after the last socket's message until the browser is asked: its page draws once a second in a storm
-)
+DRAW_SECONDS = 3.0  # for the browser's page to draw what came last: in a storm it does so once a second
 
 Stopped = dict[int, tuple[float, float]]  # payment → (due, answered)
 

@@ -319,8 +319,8 @@ def take_back(transaction_ids: Sequence[int], *, source: str, since: datetime) -
 def resolve_overdue_holds(*, within: timedelta | None = None, limit: int = 1000) -> list[int]:
     """Give held payments whose time is up the resolution their policy declares; the ids that were resolved.
 
-    `within` looks only at those whose time was up so short a while ago: what is resolved stays in the index, and to ask
-    for each of a year's holds again takes seconds.
+    `within` looks only at those whose time was up so short a while ago: what is resolved stays in the index, so that to
+    look at all costs more from day to day.
     """
     now = clock.now()
     with connection.cursor() as cursor:

@@ -27,7 +27,7 @@ def main() -> int:
             print("\nWhole desks and browsers:", flush=True)
             of_desks = desks.wait()
             print(told.read_text(), flush=True)
-            return asked_again(fast, of_all_else) or asked_again(slow, of_desks)
+            return max([asked_again(fast, of_all_else), asked_again(slow, of_desks)])
         except KeyboardInterrupt:
             desks.wait()
             return 130

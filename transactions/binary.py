@@ -107,7 +107,7 @@ def _both(sent: Callable[[], None], beside: Callable[[], None]) -> None:
     def send() -> None:
         try:
             sent()
-        except BaseException as error:
+        except BaseException as error:  # raised by who waits
             failed.append(error)
 
     thread = threading.Thread(target=send, name="copy")

@@ -35,7 +35,7 @@ from scoring.lanes import Claim, own_lane
 from scoring.models import Decision
 from tests.factories import WORK, make_close_reason, make_queue, make_user
 from tests.judging import keep, label, live_rule, prepared, rows, wait_for
-from transactions import ring
+from transactions import binary, few, ring
 from transactions.models import ApiClient, Label
 from transactions.services import LabelIn, insert_labels
 from transactions.services import keep as keep_prepared
@@ -167,13 +167,15 @@ def test_a_commit_whose_answer_is_lost_counts_once(bank: ApiClient, monkeypatch:
     assert sorted(decided()) == ids
 
 
+@pytest.mark.parametrize("n", [3, few.FEW + 10])
 @pytest.mark.parametrize("step", ["_log", "decide", "_store", "_link"])
 def test_a_lock_lost_midway_lets_the_other_worker_decide_and_the_first_commit_nothing(
-    bank: ApiClient, monkeypatch: pytest.MonkeyPatch, step: str
+    bank: ApiClient, monkeypatch: pytest.MonkeyPatch, step: str, n: int
 ):
     """Owner ("a commit cannot outlive its lock"); trap "two owners, one seq"."""
     live_rule(bank.lane, "amount >= 0")
-    ids = keep(bank, "pay-1", "pay-2", "pay-3")
+    ids = keep(bank, *(f"pay-{place}" for place in range(n)))
+    monkeypatch.setattr(binary, "MANY", few.FEW + 1)
     taken, cuts = getattr(pipeline, step), iter([True])
     with own_lane(bank.lane_id) as first:
 

@@ -25,7 +25,7 @@ from scoring.epochs import UnknownImport
 from scoring.lanes import own_lane
 from tests.fraudsite.test_faults import NOT_TAKEN_IN, UNDECIDED
 from tests.judging import keep, label, live_rule, rows
-from transactions import ring
+from transactions import binary, few, ring
 from transactions.models import ApiClient
 
 ROUNDS = 45
@@ -46,6 +46,8 @@ class Life:
         self.countdown = 0  # steps until something breaks; 0: nothing does
         self.storm = 0  # how often more the claim breaks then, at every other step
         self.keeper = self._owner()
+        patch.setattr(pipeline, "STRETCH", 20)
+        patch.setattr(binary, "MANY", few.FEW + 1)  # so that COPY and what is done beside it break too
         for step in STEPS:
             patch.setattr(pipeline, step, self._breaking(getattr(pipeline, step)))
         patch.setattr(lanes.Lane, "_end", self._ending(lanes.Lane._end))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg2
@@ -199,6 +203,31 @@ def test_a_child_that_writes_a_snapshot_does_not_hold_the_session(
             wait_until_free(cursor, bank.lane_id)
         assert lane.saving is not None
         os.kill(lane.saving[0], signal.SIGKILL)
+
+
+def test_a_lane_is_free_at_once_when_its_owner_lets_go_or_who_stood_by_leaves(
+    bank: ApiClient, monkeypatch: pytest.MonkeyPatch
+):
+    """Also before Postgres has noticed that the session is over: here none ends before the test does."""
+    monkeypatch.setattr(lanes, "connect", partial(Open, lanes.connect))
+    with own_lane(bank.lane_id):
+        pass
+    lanes.stand_by(bank.lane_id, threading.Event())
+    with own_lane(bank.lane_id):
+        pass
+
+
+class Open:
+    """A connection whose end is not noticed."""
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self.connection = connect()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def close(self) -> None:
+        pass
 
 
 def wait_until_free(cursor, lane_id: int) -> None:

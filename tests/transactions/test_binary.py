@@ -12,7 +12,6 @@ import pytest
 from django.db import connection
 from psycopg2.errors import UndefinedTable
 
-from tests.judging import wait_for
 from transactions import binary
 
 pytestmark = pytest.mark.django_db
@@ -116,14 +115,20 @@ def test_what_is_done_beside_is_done_once_whatever_there_is_to_store(cursor, n: 
     assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == n
 
 
-def test_what_is_done_beside_is_done_while_postgres_takes_the_rows_in(cursor):
-    def beside() -> None:
-        wait_for(lambda: all(each.name != "copy" for each in threading.enumerate()))
-        seen.append(True)
+def test_what_is_done_beside_is_done_while_postgres_takes_the_rows_in(cursor, monkeypatch: pytest.MonkeyPatch):
+    begun, sent, encode = threading.Event(), threading.Event(), binary.encode
 
-    seen: list[bool] = []
-    binary.store(cursor, "held", {"large": ("int8", np.arange(binary.MANY))}, beside=beside)
-    assert seen, "all was taken in before this was done"
+    def encoded(columns: Any, n: int) -> bytes:
+        assert begun.wait(20), "the COPY waits for what is done beside it, and must not"
+        sent.set()
+        return encode(columns, n)
+
+    def beside() -> None:
+        begun.set()
+        assert sent.wait(20), "what is done beside waits for the COPY, and must not"
+
+    monkeypatch.setattr(binary, "encode", encoded)
+    assert binary.store(cursor, "held", {"large": ("int8", np.arange(binary.MANY))}, beside=beside) == binary.MANY
 
 
 @pytest.mark.parametrize("n", [binary.MANY - 1, binary.MANY])
@@ -135,10 +140,11 @@ def test_of_two_errors_that_of_the_database_is_raised(cursor, n: int):
         binary.store(cursor, "nowhere", {"large": ("int8", np.arange(n))}, beside=beside)
 
 
-def test_an_error_beside_is_raised_as_what_it_is_and_the_session_goes_on(cursor):
+@pytest.mark.parametrize("n", [3, binary.MANY])
+def test_an_error_beside_is_raised_as_what_it_is_and_the_session_goes_on(cursor, n: int):
     def beside() -> None:
         raise KeyError("not the session's fault")
 
     with pytest.raises(KeyError, match="not the session's fault"):
-        binary.store(cursor, "held", {"large": ("int8", np.arange(3))}, beside=beside)
-    assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == 3
+        binary.store(cursor, "held", {"large": ("int8", np.arange(n))}, beside=beside)
+    assert len(binary.fetch(cursor, "SELECT large FROM held", None, np.dtype([("large", "i8")]))) == n
