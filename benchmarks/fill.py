@@ -194,7 +194,22 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
         for name in ("transaction", "transaction_key", "transaction_detail", "decision", "lane_log"):
             cursor.execute(f"VACUUM (ANALYZE) {name}")
         cursor.execute("CHECKPOINT")
+    say("the dashboards' roll-ups …")
+    while not _tallied():
+        pass
     return missing
+
+
+def _tallied() -> bool:
+    """Count on for a while, as the beat would have; whether all that was filled is counted."""
+    from fraudsite import tallies, worked
+    from scoring.models import LaneCursor
+
+    worked.tally()
+    return all(
+        tallies.cursor_of(f"judged:{lane}").position >= seq
+        for lane, seq in LaneCursor.objects.values_list("lane_id", "seq")
+    )
 
 
 def _make_all(

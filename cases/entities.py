@@ -162,8 +162,12 @@ _COLUMNS = (
 )
 _OWN = """
 WITH theirs AS MATERIALIZED (
-  SELECT {columns} FROM transaction WHERE {kind} = %(key)s {indexed} AND lane = %(lane)s
+  SELECT {columns} FROM transaction WHERE customer = %(key)s AND lane = %(lane)s
    ORDER BY id DESC LIMIT %(newest)s)"""
+_AT_IT = """
+WITH theirs AS MATERIALIZED (
+  SELECT {columns} FROM payments_of_merchant(%(lane)s::smallint, %(key)s, %(newest)s) AS its (id)
+    JOIN transaction USING (id))"""
 _SHARED = """
 WITH sharing AS MATERIALIZED (
   SELECT customer, seen_at FROM (
@@ -210,13 +214,12 @@ def _window(width: str) -> str:
 
 
 def _statement(kind: str) -> str:
-    head = _OWN if kind in OWN_INDEX else _SHARED
+    head = {"customer": _OWN, "merchant": _AT_IT}.get(kind, _SHARED)
     tail = _VERDICTS.replace("{windows}", ",\n       ".join(_window(width) for _, width in WINDOWS))
     return (
         (head + tail)
         .replace("{columns}", _COLUMNS)
         .replace("{kind}", kind)
-        .replace("{indexed}", "AND merchant <> 0" if kind == "merchant" else "")
         .replace("{longest}", LONGEST)
         .replace("{fraud}", str(VERDICT.code("fraud")))
         .replace("{genuine}", str(VERDICT.code("legitimate")))
@@ -259,14 +262,17 @@ def known(entity: Entity) -> Known:
     )
 
 
+_OLDEST = {
+    "customer": "SELECT occurred_at FROM transaction WHERE customer = %(key)s AND lane = %(lane)s ORDER BY id LIMIT 1",
+    "merchant": "SELECT occurred_at FROM payments_of_merchant(%(lane)s::smallint, %(key)s, 1, false) AS its (id)"
+    " JOIN transaction USING (id)",
+}
+
+
 def _first_seen(cursor: Any, entity: Entity, first: datetime | None) -> tuple[datetime | None, int]:
     """When it was first seen, and by how many customers (0: not asked); exact, or of the newest pairs of very many."""
     if entity.kind in OWN_INDEX:
-        cursor.execute(
-            f"SELECT occurred_at FROM transaction WHERE {entity.kind} = %s AND {entity.kind} <> 0 AND lane = %s"
-            " ORDER BY id LIMIT 1",
-            [entity.key, entity.lane],
-        )
+        cursor.execute(_OLDEST[entity.kind], {"key": entity.key, "lane": entity.lane})
         row = cursor.fetchone()
         return min(filter(None, (first, row and row[0])), default=None), 0
     cursor.execute(
@@ -471,8 +477,8 @@ SELECT s.kind, s.key, n.kind, n.key, n.transaction_id, n.seen_at, n.total
 MOST_COUNTED = 1000
 AT_MERCHANT = """
 SELECT customer, min(id), min(occurred_at) FROM (
-  SELECT customer, id, occurred_at FROM transaction WHERE merchant = %(key)s AND merchant <> 0 AND lane = %(lane)s
-   ORDER BY id DESC LIMIT %(newest)s) t
+  SELECT customer, id, occurred_at FROM payments_of_merchant(%(lane)s::smallint, %(key)s, %(newest)s) AS its (id)
+    JOIN transaction USING (id)) t
  GROUP BY customer ORDER BY max(id) DESC LIMIT %(most)s"""
 
 
@@ -530,9 +536,23 @@ def linked(
 def exists(entity: Entity) -> bool:
     """Whether the lane has seen it."""
     if entity.kind in OWN_INDEX:
-        own = Transaction.objects.filter(**{entity.kind: entity.key}, lane=entity.lane)
-        return (own.exclude(merchant=0) if entity.kind == "merchant" else own).exists()
+        return _newest(entity) is not None
     return EntityLink.objects.filter(lane=entity.lane, right_kind=entity.kind, right_key=entity.key).exists()
+
+
+_NEWEST = {
+    "customer": "SELECT id, occurred_at FROM transaction WHERE customer = %(key)s AND lane = %(lane)s"
+    " ORDER BY id DESC LIMIT 1",
+    "merchant": "SELECT id, occurred_at FROM payments_of_merchant(%(lane)s::smallint, %(key)s, 1) AS its (id)"
+    " JOIN transaction USING (id)",
+}
+
+
+def _newest(entity: Entity) -> tuple[int, datetime] | None:
+    """The newest payment of a customer or merchant, and its time."""
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST[entity.kind], {"key": entity.key, "lane": entity.lane})
+        return cursor.fetchone()
 
 
 # --- finding one ------------------------------------------------------------------------------------------------------
@@ -571,12 +591,9 @@ def find(text: str, lanes: Iterable[int]) -> list[Found]:
 def _by_identifier(text: str, lane: int) -> list[Found]:
     found = []
     for kind in OWN_INDEX:
-        own = Transaction.objects.filter(**{kind: entity_key(kind, text)}, lane=lane)
-        if kind == "merchant":
-            own = own.exclude(merchant=0)
-        row = own.order_by("-id").values_list("id", "occurred_at").first()
-        if row:
-            found.append(Found(Entity(kind, entity_key(kind, text), lane), *row))
+        entity = Entity(kind, entity_key(kind, text), lane)
+        if row := _newest(entity):
+            found.append(Found(entity, *row))
     keys = {kind: entity_key(kind, text) for kind in KINDS if kind not in (*OWN_INDEX, "ip")}
     if canonical_ip(text):
         keys["ip"] = address_of(text).key

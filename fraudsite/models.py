@@ -66,6 +66,26 @@ class DecisionTally(models.Model):
         return f"{self.cut} {self.key}: {self.payments}"
 
 
+class TallySheet(models.Model):
+    """What one commit of a lane adds to the tallies, until the beat has added it; see `fraudsite/tally_sheets.py`."""
+
+    pk = models.CompositePrimaryKey("lane", "upto")
+    lane = models.SmallIntegerField()
+    since = models.BigIntegerField(help_text="The lane's seq before the commit.")
+    upto = models.BigIntegerField(help_text="Its seq after it.")
+    release_id = models.IntegerField()
+    first_id = models.BigIntegerField(help_text="The least id of a payment in it.")
+    last_id = models.BigIntegerField()
+    lines = models.BinaryField(help_text="Sums along each cut.")
+    bringing_back = models.BinaryField(help_text="Ids of refunds and reversals that name another payment.")
+
+    class Meta:
+        db_table = "tally_sheet"
+
+    def __str__(self) -> str:
+        return f"lane {self.lane}, {self.since} to {self.upto}"
+
+
 class LabelledPayment(models.Model):
     """A judged payment with the label that counts, as the tallies counted it: what they take back when it changes."""
 

@@ -23,7 +23,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 
 from alerts import live
 from alerts.services import alert_rows, stopped
-from fraudsite import doorbell, metrics
+from fraudsite import doorbell, metrics, tally_sheets
 from fraudsite.answering import decision_object, find, judge_now
 from fraudsite.reporting import Report
 from scoring import epochs, features, releases
@@ -165,6 +165,7 @@ def _commit(lane: Lane, claim: Claim) -> Done:
         _store(commit, done, work)
         _log_labels(commit, lane.id, labels, work.events[len(facts) :])
         _link(commit, lane.id, work.links)
+        _tally(commit, done, int(seqs[-1]))
         commit.payments, commit.labels = facts["id"], labels["id"]
         commit.to(int(seqs[-1]))
     return done
@@ -413,6 +414,16 @@ def _link(commit: Commit, lane_id: int, links: np.ndarray) -> None:
     commit.cursor.execute(FOUND_LINKS)
     binary.store(commit.cursor, "found_link", columns)
     commit.writes.append(NEW_LINKS)
+
+
+def _tally(commit: Commit, done: Done, upto: int) -> None:
+    """What the commit adds to the tallies of the dashboards, so that nobody reads its payments again for them."""
+    if done.decisions is None or done.payments < tally_sheets.WORTH:
+        return
+    sheet = tally_sheets.columns(
+        done.decisions.facts, done.decisions, after=commit.before.seq, upto=upto, decided_at=done.decided_at
+    )
+    commit.writes.append(commit.few.insert("tally_sheet", sheet))
 
 
 # --- after the commit -------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ ENTRIES = [
     Entry("overdue holds", "scoring.resolve_overdue_holds", timedelta(seconds=30), 30),
     Entry("holds left behind", "scoring.sweep_holds", timedelta(hours=1), 3600),
     Entry("roll-ups of the dashboards", "fraudsite.tally_desk", timedelta(seconds=30), 30),
+    Entry("payments into the index by merchant", "transactions.sort_in", timedelta(seconds=15), 15),
     Entry("room for ids to come", "transactions.extend_partitions", timedelta(minutes=10), 600),
     Entry("daily training", "scoring.retrain", crontab(hour="2", minute="30"), 3600),
 ]

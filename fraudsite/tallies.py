@@ -1,10 +1,11 @@
 """The roll-up of decisions: what was judged each hour, along the cuts that dashboards ask for, exact to the row.
 
-`decision` grows by millions a day, so no page adds it up. A beat reads the lane's log from where it stopped (its seqs
+`decision` grows by millions a day, so no page adds it up. A beat follows the lane's log from where it stopped (its seqs
 have no gaps and are committed in order), adds the payments judged since to `decision_tally`, and the label that counts
-of each payment to `labelled_payment`. When a label or a resolution changes, the payment's old share is taken back and
-the new one added, in one commit: the tallies are at any time what counting the rows again would give. `rebuild`
-forgets everything and reads again from the start.
+of each payment to `labelled_payment`. Of a commit of many payments the lane has left a sheet (`tally_sheets.py`), which
+is added as it stands; of others the rows are read. When a label or a resolution changes, the payment's old share is
+taken back and the new one added, in one commit: the tallies are at any time what counting the rows again would give.
+`rebuild` forgets everything and reads again from the start.
 
 An hour is that of the decision; of an imported payment that of the payment, as it was judged as if it came then. The
 first decision counts: it is what the bank was told.
@@ -14,29 +15,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
 from django.db.transaction import atomic
 from django.utils import timezone
 
+from fraudsite import tally_sheets
 from fraudsite.models import TallyCursor
+from fraudsite.tally_sheets import (
+    CHANNEL,
+    COUNTRY,
+    DEGRADED,
+    FATE,
+    LATENCY,
+    LATENCY_STEPS,
+    NO_SCORE,
+    RULE,
+    SCORE,
+    SCORE_STEP,
+    TOTAL,
+    Sheet,
+)
 from scoring.models import LOG_KIND, SCREENINGS, LaneCursor
 from transactions.codes import OUTCOME, STAGE, TYPE, VERDICT
 
-TOTAL, CHANNEL, COUNTRY, SCORE, RULE, LATENCY, DEGRADED, FATE = range(1, 9)
-"""The cuts. Their keys: 0; channel code; country code; model id × 32 + twentieth of the score (31: none); rule version
-id × 2 + 1 if in shadow; step of the latency scale; cause; channel code. `outcome` is the decision's, of FATE one of
-FATES."""
 BLOCKED, LOST, RECOVERED, WRONGLY_BLOCKED, WRONGLY_STOPPED = FATES = range(1, 6)
-NO_SCORE = 31
-SCORE_STEP = 50
-LATENCY_STEPS = 8  # of the scale, in each doubling of micro-seconds
 
 BATCH = 50_000  # entries of a log read at once
+SHEETS = 500  # of the lane's commits added at once
 LOCK = 7_011_005
-LOCK_ID = 1
 SECONDS = 20.0  # that one beat works
 
 _FRAUD, _LEGITIMATE = VERDICT.code("fraud"), VERDICT.code("legitimate")
@@ -66,6 +74,7 @@ _ALIKE = f"""
       FROM j GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
 _SUMS = "n, n_value, f, f_value, g, g_value"
+LATENCY_STEP = f"floor({LATENCY_STEPS} / ln(2) * ln(greatest(latency, 1)) + 1e-9)::bigint"
 # A row for each cut and key that payments count under; n, f, g: payments, fraud, legitimate, each ±1 or 0 a payment.
 _CUTS = f"""
     SELECT {TOTAL} AS cut, 0::bigint AS key, outcome, lane, at, {_SUMS} FROM a
@@ -74,8 +83,8 @@ _CUTS = f"""
     UNION ALL SELECT {SCORE}, coalesce(r.model_id, 0) * 32::bigint + step, outcome, lane, at, {_SUMS}
                 FROM a JOIN scoring_release r ON r.id = a.release_id
     UNION ALL SELECT {DEGRADED}, degraded, outcome, lane, at, {_SUMS} FROM a WHERE degraded <> 0
-    UNION ALL SELECT {LATENCY}, floor({LATENCY_STEPS} / ln(2) * ln(greatest(latency, 1)) + 1e-9)::bigint, 0::smallint,
-                     lane, date_trunc('hour', at, 'UTC'), sum(n), sum(n * amount_base), 0, 0, 0, 0
+    UNION ALL SELECT {LATENCY}, {LATENCY_STEP}, 0::smallint, lane,
+                     date_trunc('hour', at, 'UTC'), sum(n), sum(n * amount_base), 0, 0, 0, 0
                 FROM j WHERE n <> 0 AND latency > 0 AND import_job = 0 GROUP BY 2, 4, 5
     UNION ALL SELECT {RULE}, (e.rule->>'version')::bigint * 2 + CASE e.rule->>'mode' WHEN 'live' THEN 0 ELSE 1 END,
                      outcome, j.lane, at, {_EACH}
@@ -119,18 +128,40 @@ LABELLED_AMONG = f"""
 SELECT DISTINCT l.transaction_id FROM lane_log g JOIN label l ON l.transaction_id = g.transaction_id
  WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s AND g.kind = {LOG_KIND.code("judged")}
 """
-# Money that a refund or reversal of the batch brings back, by the payment it names.
-RETURNED = f"""
-INSERT INTO returned_money AS r (transaction_id, amount_base)
-SELECT t.original, sum(t.amount_base)
+BRINGING_BACK = f"""
+SELECT t.id
   FROM lane_log g JOIN transaction t ON t.id = g.transaction_id
  WHERE g.lane = %(lane)s AND g.seq > %(after)s AND g.seq <= %(upto)s AND g.kind IN ({LOG_KIND.code("judged")},
        {LOG_KIND.code("profiled")}) AND t.original <> 0 AND t.id BETWEEN %(first)s AND %(last)s
    AND (t.stage = {STAGE.code("reversal")} OR t.type IN ({TYPE.code("refund")}, {TYPE.code("reversal")}))
- GROUP BY 1
+"""
+# Money that refunds and reversals bring back, by the payment they name.
+RETURNED = """
+INSERT INTO returned_money AS r (transaction_id, amount_base)
+SELECT original, sum(amount_base) FROM transaction WHERE id = ANY(%(ids)s) GROUP BY 1
 ON CONFLICT (transaction_id) DO UPDATE SET amount_base = r.amount_base + excluded.amount_base
 RETURNING transaction_id
 """
+
+NEXT_SHEETS = """
+SELECT since, upto, release_id, first_id, last_id, lines, bringing_back FROM tally_sheet
+ WHERE lane = %s AND upto > %s AND upto <= %s ORDER BY upto LIMIT %s
+"""
+ADD_SHEETS = f"""
+WITH c AS (SELECT cut, timestamptz '2000-01-01Z' + hour * interval '1 hour' AS at, %(lane)s::smallint AS lane, key,
+                  outcome, n, n_value, 0 AS f, 0 AS f_value, 0 AS g, 0 AS g_value
+             FROM unnest(%(cut)s::smallint[], %(hour)s::int[], %(key)s::bigint[], %(outcome)s::smallint[],
+                         %(payments)s::bigint[], %(value)s::bigint[]) AS x (cut, hour, key, outcome, n, n_value))
+{_TALLY}
+"""
+LABELLED_IN = """
+SELECT DISTINCT l.transaction_id
+  FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS sheet (first_id, last_id)
+  JOIN label l ON l.transaction_id BETWEEN sheet.first_id AND sheet.last_id
+  JOIN decision d ON d.id = l.transaction_id * {SCREENINGS} + 1 AND d.lane = %(lane)s
+   AND d.seq > %(after)s AND d.seq <= %(upto)s
+""".replace("{SCREENINGS}", str(SCREENINGS))
+USED_UP = "DELETE FROM tally_sheet WHERE lane = %(lane)s AND upto <= %(upto)s"
 
 # What the marks `ids` count for, added (sign 1) or taken back (sign -1).
 COUNT_LABELLED = f"""
@@ -191,20 +222,6 @@ SELECT fence FROM tally_cursor
 """
 
 
-@contextmanager
-def alone() -> Iterator[bool]:
-    """Whether this is the only one at work on the roll-ups; the lock goes with the session."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK, LOCK_ID])
-        held = cursor.fetchone()[0]
-    try:
-        yield held
-    finally:
-        if held:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, LOCK_ID])
-
-
 Told = Callable[[list[int]], object]
 
 
@@ -238,28 +255,72 @@ def _judged(lane: int, last: int, until: float, told: Told) -> None:
     source = f"judged:{lane}"
     after = cursor_of(source).position
     while after < last and time.monotonic() < until:
-        upto = min(after + BATCH, last)
-        _count_judged(lane, after, upto, source, told)
+        sheets = _next_sheets(lane, after, last)
+        whole = _without_gap(sheets, after)
+        if whole:
+            upto = whole[-1].upto
+        else:
+            upto = min([after + BATCH, last, *(each.since for each in sheets if each.since > after)])
+        _count(lane, after, upto, whole, told)
         after = upto
     if after >= last:
         read_to(source)
 
 
+def _next_sheets(lane: int, after: int, last: int) -> list[Sheet]:
+    with connection.cursor() as cursor:
+        cursor.execute(NEXT_SHEETS, [lane, after, last, SHEETS])
+        return [Sheet(*row) for row in cursor.fetchall()]
+
+
+def _without_gap(sheets: list[Sheet], after: int) -> list[Sheet]:
+    """Those that follow upon each other from the seq `after` on."""
+    found: list[Sheet] = []
+    for sheet in sheets:
+        if sheet.since != after:
+            break
+        found.append(sheet)
+        after = sheet.upto
+    return found
+
+
 @atomic
-def _count_judged(lane: int, after: int, upto: int, source: str, told: Told) -> None:
-    values = {"lane": lane, "after": after, "upto": upto}
+def _count(lane: int, after: int, upto: int, sheets: list[Sheet], told: Told) -> None:
+    """Add what was judged from `after` to `upto`: the lane's own sheets, or where there are none the rows."""
+    values: dict[str, Any] = {"lane": lane, "after": after, "upto": upto}
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL work_mem = '64MB'")
-        cursor.execute(BOUNDS, values)
-        values["first"], values["last"] = cursor.fetchone()
-        cursor.execute(COUNT_JUDGED, values)
-        cursor.execute(RETURNED, values)
-        touched = {row[0] for row in cursor.fetchall()}
-        cursor.execute(LABELLED_AMONG, values)
-        labelled = {row[0] for row in cursor.fetchall()}
+        back, labelled = (_add_sheets if sheets else _add_rows)(cursor, values, sheets)
+        touched: set[int] = set()
+        if back:
+            cursor.execute(RETURNED, {"ids": back})
+            touched = {row[0] for row in cursor.fetchall()}
+        cursor.execute(USED_UP, values)
     mark(sorted(touched | labelled))
     told(sorted(labelled))
-    TallyCursor.objects.filter(pk=source).update(position=upto)
+    TallyCursor.objects.filter(pk=f"judged:{lane}").update(position=upto)
+
+
+Found = tuple[list[int], set[int]]  # payments that bring money back; those with a label
+
+
+def _add_sheets(cursor: Any, values: dict[str, Any], sheets: list[Sheet]) -> Found:
+    lines = tally_sheets.added(sheets)
+    if len(lines):
+        cursor.execute(ADD_SHEETS, values | {name: lines[name].tolist() for name in tally_sheets.LINES.names or ()})
+    bounds = {"firsts": [each.first_id for each in sheets], "lasts": [each.last_id for each in sheets]}
+    cursor.execute(LABELLED_IN, values | bounds)
+    return tally_sheets.brought_back(sheets), {row[0] for row in cursor.fetchall()}
+
+
+def _add_rows(cursor: Any, values: dict[str, Any], _: list[Sheet]) -> Found:
+    cursor.execute(BOUNDS, values)
+    values["first"], values["last"] = cursor.fetchone()
+    cursor.execute(COUNT_JUDGED, values)
+    cursor.execute(BRINGING_BACK, values)
+    back = [row[0] for row in cursor.fetchall()]
+    cursor.execute(LABELLED_AMONG, values)
+    return back, {row[0] for row in cursor.fetchall()}
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

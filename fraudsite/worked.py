@@ -21,6 +21,7 @@ from django.db.transaction import atomic
 from cases.models import Case
 from cases.workflow import LABEL, Status
 from fraudsite import tallies
+from fraudsite.alone import alone
 from transactions.codes import VERDICT
 
 (
@@ -208,7 +209,7 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 def tally(seconds: float = tallies.SECONDS) -> bool:
     """Bring all roll-ups up to date, for `seconds` at most; False if another process is at it."""
-    with tallies.alone() as mine:
+    with alone(tallies.LOCK) as mine:
         if mine:
             _advance(seconds)
         return mine
@@ -226,9 +227,10 @@ LONGEST_REBUILD = 24 * 3600.0
 
 def rebuild() -> bool:
     """Forget all roll-ups and count again from the first row; False if another process is at it."""
-    with tallies.alone() as mine:
+    with alone(tallies.LOCK) as mine:
         if mine:
             with connection.cursor() as cursor:
+                cursor.execute("DELETE FROM tally_sheet")  # no TRUNCATE: lanes write here
                 cursor.execute(f"TRUNCATE {TABLES}")
             _advance(LONGEST_REBUILD)
         return mine

@@ -106,12 +106,16 @@ class Decisions:
             "outcome": ("int2", self.outcomes),
             "score": ("int2", self.scores),
             "band": ("int2", self.bands),
-            "degraded": ("int2", np.where(self._is_in_full(), 0, self.degraded)),
+            "degraded": ("int2", self.causes()),
             "kernel_version": ("int2", features.KERNEL_VERSION),
             "rule_hits": ("bytea", self.mask),
             "features": ("bytea", np.ascontiguousarray(self.matrix, "<f4").view("u1").reshape(len(self.facts), -1)),
             **listed,
         }
+
+    def causes(self) -> np.ndarray:
+        """Why each payment was judged without the model, as codes of DEGRADED; see `degraded_at`."""
+        return np.where(self._is_in_full(), 0, self.degraded)
 
     def _is_in_full(self) -> np.ndarray:
         """Which payments needed no model: those only recorded, and those an allow list let pass."""

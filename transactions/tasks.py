@@ -11,3 +11,9 @@ from transactions import partitions
 def extend_partitions() -> int:
     """Cut the partitions that are missing ahead of the sequence; how many were made."""
     return partitions.extend()
+
+
+@shared_task(name="transactions.sort_in")
+def sort_in() -> int:
+    """Sort what the ingest appended to the index by merchant; pages sorted in."""
+    return partitions.sort_in()

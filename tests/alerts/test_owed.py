@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from alerts.owed import ROUNDS, SLACK, Horizon, work_off
+from alerts.owed import BRISK, ROUNDS, SLACK, THOROUGH_EVERY, Horizon, work_off
 
 DAY = timedelta(days=1)
 
@@ -32,7 +32,17 @@ def looked(horizon: Horizon, did: int) -> timedelta:
 def test_after_a_look_that_left_nothing_over_the_next_goes_back_to_it_with_some_slack():
     horizon, began = Horizon(DAY), timezone.now()
     assert looked(horizon, 0) == DAY
-    assert SLACK <= looked(horizon, 0) <= SLACK + (timezone.now() - began)
+    assert BRISK <= looked(horizon, 0) <= BRISK + (timezone.now() - began)
+
+
+def test_now_and_then_a_look_goes_back_with_all_of_the_slack():
+    """A commit that took long is found then: its alerts are stamped before it."""
+    horizon = Horizon(DAY)
+    looked(horizon, 0)
+    horizon.thorough_at = timezone.now() - THOROUGH_EVERY
+    assert looked(horizon, 10) > SLACK - BRISK
+    assert looked(horizon, 0) > SLACK - BRISK, "one that left something over does not count"
+    assert looked(horizon, 0) < SLACK
 
 
 def test_a_look_that_left_something_over_is_repeated_as_far_back():
@@ -43,4 +53,6 @@ def test_a_look_that_left_something_over_is_repeated_as_far_back():
 def test_a_clock_that_is_set_back_hides_no_new_alert():
     horizon = Horizon(DAY)
     horizon.work_off(lambda within: 0, 10)
-    assert horizon.within(timezone.now() - timedelta(hours=3)) == SLACK
+    assert horizon.within(timezone.now() - timedelta(hours=3), SLACK) == SLACK
+    horizon.thorough_at = timezone.now() + timedelta(hours=3)
+    assert looked(horizon, 0) >= SLACK

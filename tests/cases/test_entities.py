@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from cases import entities
@@ -21,6 +22,7 @@ from tests.factories import (
     make_transaction,
     make_user,
 )
+from transactions import partitions
 from transactions.codes import entity_key
 from transactions.columns import address_of
 from transactions.models import Label
@@ -235,3 +237,39 @@ def test_neighbours_come_newest_first_and_are_counted_beyond_what_is_shown():
     by_kind, total = entities.linked(entity("merchant", "shop-1"))
     assert [row.key for row in by_kind["customer"]] == [entity_key("customer", "customer-0")]
     assert total == 1
+
+
+@pytest.mark.parametrize("sorted_in", [False, True])
+def test_a_merchants_payments_are_found_newest_or_oldest_first_over_all_blocks(sorted_in):
+    """Ids are spread over four hundred blocks of the index, as those of fifty million payments are."""
+    block = 2**17
+    ids = [1, 2, block - 1, block, 5 * block + 3, 21 * block, 22 * block, 86 * block, 399 * block, 400 * block + 7]
+    with connection.cursor() as cursor:
+        for table in ("transaction", "transaction_detail"):
+            cursor.execute("SELECT extend_partitions(%s, %s, %s)", [table, partitions.WIDTH, 500 * block])
+        for id_ in ids:
+            for number, shop in ((id_, "shop-1"), (id_ + 10, "shop-2")):
+                cursor.execute("SELECT setval('transaction_id_seq', %s, false)", [number])
+                make_transaction("ben", merchant=shop)
+        if sorted_in:
+            partitions.sort_in()
+        shop = entity("merchant", "shop-1")
+
+        def found(most: int, newest: bool = True) -> list[int]:
+            query = "SELECT payments_of_merchant(%s::smallint, %s, %s, %s)"
+            cursor.execute(query, [shop.lane, shop.key, most, newest])
+            return [row[0] for row in cursor.fetchall()]
+
+        assert found(100) == ids[::-1] and found(100, newest=False) == ids
+        assert [found(n) for n in (1, 4)] == [ids[-1:], ids[:-5:-1]]
+        assert [found(n, newest=False) for n in (1, 4)] == [ids[:1], ids[:4]]
+    known = entities.known(shop)
+    assert (known.payments, known.newest_payment) == (len(ids), ids[-1])
+    assert not entities.exists(entity("merchant", "shop-3"))
+
+
+def test_who_does_not_own_the_index_leaves_it_to_autovacuum(caplog):
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE stranger; GRANT SELECT ON pg_inherits TO stranger; SET LOCAL ROLE stranger")
+    assert partitions.sort_in() == 0
+    assert "autovacuum" in caplog.text

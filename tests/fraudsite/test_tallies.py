@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from cases import services
 from cases.models import Case
-from fraudsite import tallies, worked
-from fraudsite.models import DecisionTally, LabelledPayment, TallyCursor, WorkedCase, WorkTally
+from fraudsite import pipeline, tallies, tally_sheets, worked
+from fraudsite.models import (
+    DecisionTally,
+    LabelledPayment,
+    ReturnedMoney,
+    TallyCursor,
+    TallySheet,
+    WorkedCase,
+    WorkTally,
+)
 from scoring.models import HoldResolution, LaneCursor, LaneLog, Release, Rule, RuleVersion
 from tests.factories import (
     WORK,
@@ -26,8 +36,9 @@ from tests.factories import (
     make_transaction,
     make_user,
 )
+from tests.judging import keep, label, live_rule, make_bank
 from transactions.codes import CHANNEL, OUTCOME
-from transactions.models import Label, Transaction
+from transactions.models import ApiClient, Label, Transaction
 from transactions.services import LabelIn, record_labels
 
 pytestmark = pytest.mark.django_db
@@ -316,6 +327,119 @@ def test_counting_step_by_step_gives_what_counting_anew_gives(person):
     assert all(steps)
     assert worked.rebuild()
     assert everything() == steps
+
+
+# --- sheets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bank(transactional_db: None) -> ApiClient:
+    """Lanes commit on connections of their own: nothing can be rolled back."""
+    bank = make_bank()
+    live_rule(bank.lane, "amount > 100", "decline")
+    release = live_rule(bank.lane, "channel == 'atm'", "challenge")
+    Release.objects.filter(pk=release.pk).update(rules=[release.rules[0], {**release.rules[1], "mode": "shadow"}])
+    return bank
+
+
+def drained(bank: ApiClient, *, at_least: int = tally_sheets.WORTH, batch: str = "a") -> list[int]:
+    """Payments of every kind, judged in one commit; refunds name the first of them."""
+    first = keep(bank, f"{batch}-first", amount__value=120_00)
+    plain = keep(bank, *(f"{batch}-{n}" for n in range(at_least)), amount__value=90_00)
+    dear = keep(bank, f"{batch}-dear", f"{batch}-dearer", amount__value=500_00, channel="atm", merchant__country="SE")
+    back = keep(bank, f"{batch}-back", type="refund", amount__value=20_00, original_external_id=f"{batch}-first")
+    done = keep(bank, f"{batch}-clear", stage="clearing", original_external_id=f"{batch}-1")
+    Transaction.objects.filter(pk=plain[0]).update(import_job=7, occurred_at=timezone.now() - timedelta(days=40))
+    pipeline.drain(bank.lane_id)
+    return first + plain + dear + back + done
+
+
+def test_the_lanes_own_sheet_says_what_its_rows_say(bank):
+    ids = drained(bank)
+    [sheet] = TallySheet.objects.all()
+    assert (sheet.since, sheet.upto, sheet.first_id, sheet.last_id) == (0, len(ids), ids[0], ids[-1])
+    worked.tally()
+    assert not TallySheet.objects.exists()
+    by_sheets = everything()
+    assert {row[0] for row in by_sheets[0]} == set(range(tallies.TOTAL, tallies.FATE))
+    assert sum(row[0] for row in counted(tallies.TOTAL).values()) == len(ids) - 1  # a clearing is only recorded
+    assert ReturnedMoney.objects.get().transaction_id == ids[0]
+    assert worked.rebuild()
+    assert everything() == by_sheets
+
+
+def test_sheets_and_rows_in_turn_count_each_payment_once(bank):
+    few = keep(bank, "few-1", "few-2")
+    pipeline.drain(bank.lane_id)
+    many = drained(bank, batch="a") + drained(bank, batch="b")
+    few += keep(bank, "few-3")
+    pipeline.drain(bank.lane_id)
+    many += drained(bank, batch="c")
+    assert TallySheet.objects.count() == 3
+    worked.tally()
+    worked.tally()
+    by_both = everything()
+    assert sum(row[0] for row in counted(tallies.TOTAL).values()) == len(few + many) - 3
+    assert worked.rebuild()
+    assert everything() == by_both
+
+
+def test_a_sheet_that_was_counted_in_part_is_left_to_the_rows(bank):
+    """As an older worker may have left it, which knew of no sheets."""
+    ids = drained(bank)
+    tallies.cursor_of(f"judged:{bank.lane_id}")
+    tallies._count(bank.lane_id, 0, 5, [], lambda _: None)
+    worked.tally()
+    assert sum(row[0] for row in counted(tallies.TOTAL).values()) == len(ids) - 1
+    assert not TallySheet.objects.exists()
+
+
+def test_a_label_from_before_the_decision_counts_with_the_sheet(bank):
+    ids = keep(bank, *(f"pay-{n}" for n in range(tally_sheets.WORTH)))
+    label(ids[3])
+    worked.tally()
+    pipeline.drain(bank.lane_id)
+    assert TallySheet.objects.exists()
+    worked.tally()
+    assert LabelledPayment.objects.get().transaction_id == ids[3]
+
+
+def test_a_commit_that_failed_leaves_no_sheet(bank, monkeypatch):
+    keep(bank, *(f"pay-{n}" for n in range(tally_sheets.WORTH)))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ArithmeticError("cannot count")
+
+    monkeypatch.setattr(pipeline.Commit, "to", broken)
+    monkeypatch.setattr(pipeline.Trouble, "note", lambda *_: None)
+    monkeypatch.setattr(pipeline, "log", logging.getLogger("nobody"))
+    with pytest.raises(ArithmeticError), pipeline.own_lane(bank.lane_id) as lane:
+        lane.sweep_all()
+        pipeline.judge(lane, lane.claim(patience=0))
+    assert not TallySheet.objects.exists() and not LaneLog.objects.exists()
+
+
+def test_the_latency_scale_is_that_of_the_statement():
+    """At and around each edge of it."""
+    edges = {max(int(2 ** (k / 8)) + step, 1) for k in range(31 * 8) for step in (-1, 0, 1)}
+    waits = np.array(sorted(edges), "i4")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {tallies.LATENCY_STEP} FROM unnest(%s::int[]) AS latency", [waits.tolist()])
+        assert [row[0] for row in cursor.fetchall()] == tally_sheets.steps_of(waits).tolist()
+
+
+def test_sums_are_the_same_whether_the_columns_fit_one_integer_or_not():
+    draw = np.random.default_rng(7)
+    few = [draw.integers(0, 3, 500) for _ in range(3)]
+    wide = [column * 2**40 for column in few]
+    for by in (few, wide):
+        *found, sums = tally_sheets._summed(by, np.ones(500, "i8"))
+        rows = list(zip(*(column.tolist() for column in by), strict=True))
+        expected = {row: rows.count(row) for row in rows}
+        assert dict(zip(zip(*(c.tolist() for c in found), strict=True), sums.tolist(), strict=True)) == expected
+
+
+# --- positions --------------------------------------------------------------------------------------------------------
 
 
 def test_a_position_by_id_waits_for_its_fence(person):
