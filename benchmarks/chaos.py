@@ -609,6 +609,9 @@ OWED = {
         SELECT count(*) FROM alert a WHERE a.lane = %(lane)s
            AND NOT EXISTS (SELECT FROM case_alert c WHERE c.alert_id = a.id)""",
 }
+ROLL_UPS = """
+    SELECT cut, grain, at::text, lane, key, outcome, payments, value, fraud, fraud_value, legitimate, legitimate_value
+      FROM decision_tally WHERE payments <> 0 OR fraud <> 0 OR legitimate <> 0"""
 JUDGED = f"""
     SELECT count(*) FROM decision
      WHERE lane = %(lane)s AND screening = 1 AND outcome <> {OUTCOME.code("recorded")}"""
@@ -723,11 +726,20 @@ class Run:
                 yield f"{wrong} calls were answered 500, though nothing was wrong with them"
             yield from self.promises.labels()
             yield from self.promises.closes()
+            yield from self._roll_ups_differ()
             yield from self._owner_differs()
             yield from self._replay_differs()
         finally:
             embedded.release(self.state)
             embedded.wait_until_stopped(self.state)
+
+    def _roll_ups_differ(self) -> Iterator[str]:
+        """The dashboards' roll-ups, which followed all along, against counting every row again."""
+        self.desk.manage("tally_desk", seconds=1800)
+        followed = set(self.promises.rows(ROLL_UPS))
+        self.desk.manage("tally_desk", "--rebuild", seconds=1800)
+        if differ := followed ^ set(self.promises.rows(ROLL_UPS)):
+            yield f"{len(differ)} rows of the roll-ups are not what counting again gives, one is {min(differ)}"
 
     def _owner_differs(self) -> Iterator[str]:
         """The owner saves its memory when it ends in good order; `verify` compares that file with the replay."""

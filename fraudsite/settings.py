@@ -160,8 +160,8 @@ CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", "" if DEMO else ",".join
 DATABASES = {
     "default": {
         **database_from(env_text("DATABASE_URL")),
-        # Threads of the web server keep their connection; a broken one is found before it is used.
-        "CONN_MAX_AGE": env_int("DATABASE_CONN_MAX_AGE", 60),
+        # Threads of the web server and workers keep their connection; a broken one is found before it is used.
+        "CONN_MAX_AGE": env_int("DATABASE_CONN_MAX_AGE", 600),
         "CONN_HEALTH_CHECKS": True,
         # Never ATOMIC_REQUESTS: a request that waits for the lane must hold no open transaction (protocol.md, traps).
         "ATOMIC_REQUESTS": False,
@@ -214,6 +214,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 # Without a broker a publish must fail at once: the sweep finds the rows.
 CELERY_TASK_PUBLISH_RETRY = False
+CELERY_DB_REUSE_MAX = 10_000  # tasks until a worker closes its connection whatever its age; see fraudsite/celery.py
 CELERY_TIMEZONE = "UTC"
 CELERY_ENABLE_UTC = True
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

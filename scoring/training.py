@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db import connection
 from django.db.transaction import atomic
 from django.utils import timezone
 
+from fraudsite.alone import alone
 from scoring import dataset, drift, evaluation, features, registry
 from scoring.dataset import Dataset
 from scoring.estimators import LEAST_FRAUDS, Detector, NotTrainable, build_pipeline
@@ -240,12 +240,7 @@ def _next_version(lane: Lane) -> str:
 @contextmanager
 def _alone(lane: Lane) -> Iterator[None]:
     """One training at a time for each lane; a killed one frees the lock with its session."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK, lane.pk])
-        if not cursor.fetchone()[0]:
+    with alone(LOCK, lane.pk) as mine:
+        if not mine:
             raise TrainingRunning(f"A training for {lane.name} is running already.")
-    try:
         yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, lane.pk])

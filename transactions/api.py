@@ -10,6 +10,7 @@ by line what became of them.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -37,6 +38,8 @@ JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json", re.IGNORECASE)
 NDJSON_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 WAIT = re.compile(r"wait=(\d{1,5})")
 RETRY_SECONDS = 1
+MOST_HEARD = 16_000_000  # bytes of a refused request that are still taken in; the proxy lets no larger one through
+PIECE = 65_536
 WEAKER_WITHOUT_MERCHANT = {
     "pointer": "/merchant/id",
     "code": "features-degraded",
@@ -98,6 +101,8 @@ class ApiView(APIView):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Tell the caller's limit with every answer."""
         response = super().finalize_response(request, response, *args, **kwargs)
+        if response.status_code >= 400 and getattr(request, "_auth", None) is not None:
+            hear_out(request)
         if self.allowance is not None:
             for name, value in self.allowance.headers().items():
                 response.headers[name] = value
@@ -227,6 +232,14 @@ def preferred(request: Request | HttpRequest) -> Preference:
     if "respond-async" in asked:
         return Preference(0, "respond-async")
     return Preference(settings.API_PATIENCE_SECONDS)
+
+
+def hear_out(request: Request) -> None:
+    """Take what a client whom we know is still sending, so that it reads our refusal and not a broken pipe."""
+    left = MOST_HEARD
+    with suppress(OSError):
+        while left > 0 and (chunk := request._request.read(PIECE)):
+            left -= len(chunk)
 
 
 def body_of(request: Request) -> bytes:

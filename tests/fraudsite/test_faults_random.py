@@ -2,8 +2,9 @@
 
 Each round draws what happens next, and for the lane's turns whether and where something breaks: the session or the
 claim, before the kernel or after it, before COMMIT or after it, the answer to COMMIT lost. Whatever came, at the end
-everything is decided once, every invariant and every replay holds, and the memory that the owner has had all along is
-the memory that a rebuild gives. A seed that ever failed is added to the list.
+everything is decided once, every invariant and every replay holds, the roll-ups are what counting the rows again
+gives, and the memory that the owner has had all along is the memory that a rebuild gives. A seed that ever failed is
+added to the list.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import redis
 from django.conf import settings as configured
 from django.core.management import call_command
 
-from fraudsite import pipeline
+from fraudsite import pipeline, worked
 from scoring import epochs, lanes
 from scoring.epochs import UnknownImport
 from scoring.lanes import own_lane
 from tests.fraudsite.test_faults import NOT_TAKEN_IN, UNDECIDED
+from tests.fraudsite.test_tallies import everything
 from tests.judging import keep, label, live_rule, rows
 from transactions import binary, few, ring
 from transactions.models import ApiClient
 
 ROUNDS = 45
-STEPS = ("_payments", "_labels", "_log", "_advance", "decide", "_store", "_log_labels", "_link")
+STEPS = ("_payments", "_labels", "_log", "_advance", "decide", "_store", "_log_labels", "_link", "_tally")
 
 
 class Broken(ValueError):
@@ -131,8 +133,12 @@ class Life:
         except UnknownImport:
             return
 
+    def tally(self) -> None:
+        """The beat follows with the dashboards' roll-ups."""
+        worked.tally()
+
     def live(self) -> None:
-        acts = [self.pay] * 6 + [self.say] * 4 + [self.judge] * 8 + [self.save, self.restart, self.build]
+        acts = [self.pay] * 6 + [self.say] * 4 + [self.judge] * 8 + [self.save, self.restart, self.build, self.tally]
         for _ in range(ROUNDS):
             self.dice.choice(acts)()
 
@@ -153,6 +159,9 @@ def test_whatever_happens_in_whatever_order_the_lane_is_whole(
     assert rows(UNDECIDED) == [(0,)] and rows(NOT_TAKEN_IN) == [(0,)]
     assert rows("SELECT count(*), count(DISTINCT transaction_id) FROM decision") == [(len(life.ids),) * 2]
     call_command("verify", bank.lane_id, "--replay", "--all-epochs", verbosity=0)
+    worked.tally()
+    followed = everything()
+    assert worked.rebuild() and everything() == followed
     with own_lane(bank.lane_id) as lane:
         assert lane.memory is not None and life.keeper.memory is not None
         assert lane.memory.digest() == life.keeper.memory.digest()

@@ -5,10 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from celery.fixups.django import DjangoWorkerFixup
 from django.conf import settings
+from django.db import OperationalError, connection
 
+from fraudsite.celery import app, look_at_connections
 from fraudsite.embedded import ROOT
 
 GOOD = {
@@ -111,3 +115,18 @@ def test_no_page_may_load_anything_from_elsewhere() -> None:
     directives = settings.CONTENT_SECURITY_POLICY["DIRECTIVES"]
     assert directives["script-src"] == directives["style-src"] == ["'self'"]
     assert not any("unsafe" in value for values in directives.values() for value in values)
+
+
+def test_a_worker_keeps_its_connection_from_task_to_task_and_mends_a_broken_one(transactional_db: None):
+    fixup = DjangoWorkerFixup(app)
+    connection.ensure_connection()
+    kept = connection.connection
+    fixup.on_task_postrun(sender=SimpleNamespace(request=SimpleNamespace(is_eager=False)))
+    look_at_connections()
+    assert connection.connection is kept
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    look_at_connections()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert connection.connection is not kept

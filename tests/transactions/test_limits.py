@@ -48,6 +48,7 @@ def test_a_lane_that_is_behind_refuses_new_payments_with_429_and_keeps_none(
     refused = caller.post(make_document(), url, content_type=kind)
     problem(refused, 429, "too-many-requests")
     assert refused["Retry-After"] == "2" and not Transaction.objects.exists()
+    assert refused.wsgi_request.read() == b"", "who still sends would get a broken pipe for an answer"
     monkeypatch.setattr(ring, "backlog", lambda lane_id: 1_000)
     limits.forget()
     assert caller.post(make_document(), url, content_type=kind).status_code == 202
