@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.transactions.documents import make_document
-from transactions import schema, services, signals
+from transactions import partitions, schema, services, signals
 from transactions.codes import entity_key
 from transactions.facts import FACTS, moment
 from transactions.models import ApiClient, Label, Transaction, TransactionDetail, TransactionKey
@@ -192,3 +192,14 @@ def test_a_label_for_an_unknown_payment_is_refused(bank: ApiClient):
     with pytest.raises(UnknownTransaction), atomic():
         record_labels([LabelIn(10**12, "fraud", "customer", timezone.now())])
     assert not Label.objects.exists()
+
+
+def test_tables_that_only_grow_are_analysed_each_time_they_grew_by_half(db: None):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extend_partitions('transaction', %s, %s)", [partitions.WIDTH, 3 * partitions.WIDTH])
+        cursor.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND 'autovacuum_analyze_scale_factor=0.5' = ANY(reloptions)"
+        )
+        thrifty = {row[0] for row in cursor.fetchall()}
+    assert thrifty >= {"transaction_p0000", "transaction_p0003", "transaction_detail_p0000", "decision_p0000"}
+    assert thrifty >= {"transaction_key", "lane_log"}
