@@ -197,9 +197,8 @@ def test_a_label_for_an_unknown_payment_is_refused(bank: ApiClient):
 def test_tables_that_only_grow_are_analysed_each_time_they_grew_by_half(db: None):
     with connection.cursor() as cursor:
         cursor.execute("SELECT extend_partitions('transaction', %s, %s)", [partitions.WIDTH, 3 * partitions.WIDTH])
-        cursor.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND 'autovacuum_analyze_scale_factor=0.5' = ANY(reloptions)"
-        )
+        rare = "'autovacuum_analyze_scale_factor=0.5' = ANY(reloptions)"
+        cursor.execute(f"SELECT relname FROM pg_class WHERE relkind = 'r' AND {rare}")
         thrifty = {row[0] for row in cursor.fetchall()}
     assert thrifty >= {"transaction_p0000", "transaction_p0003", "transaction_detail_p0000", "decision_p0000"}
     assert thrifty >= {"transaction_key", "lane_log"}
