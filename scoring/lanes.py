@@ -754,12 +754,12 @@ def drop_snapshots(lane_id: int) -> int:
     return len(found)
 
 
-def save_snapshot(lane_id: int, memory: Profiles, *, gently: bool = False) -> Path:
-    """Write the memory aside and put it in place whole; older snapshots than the last few go. See `Profiles.save`."""
+def save_snapshot(lane_id: int, memory: Profiles) -> Path:
+    """Write the memory aside and put it in place whole; older snapshots than the last few go."""
     folder = snapshot_folder(lane_id)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{memory.epoch:06d}-{memory.seq:014d}-{bytes(memory.token).hex()}.profiles"
-    memory.save(path, gently=gently)
+    memory.save(path)
     torn = [aside for aside in folder.glob("*.aside") if time.time() - aside.stat().st_mtime > LONGEST_SAVING]
     for old in (*sorted(folder.glob("*.profiles"))[:-SNAPSHOTS_KEPT], *torn):
         old.unlink(missing_ok=True)
@@ -780,7 +780,7 @@ def _fork_snapshot(lane_id: int, memory: Profiles) -> int:
     try:
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.nice(10)
-        save_snapshot(lane_id, memory, gently=True)
+        save_snapshot(lane_id, memory)
         code = 0
     except OSError as error:
         code = error.errno or 1

@@ -18,10 +18,9 @@ import json
 import mmap
 import os
 import struct
-import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit, types
@@ -30,9 +29,6 @@ from numba.extending import intrinsic
 from transactions.codes import ENTITY
 
 LAYOUT_VERSION = 2
-PIECE = 8_000_000  # bytes of a gently written snapshot that are synced at once: some ten milli-seconds of a disk's time
-PACE = 60_000_000  # bytes a second of it
-LONGEST_WRITE = 10.0  # seconds for all of it, whatever its size
 
 NEVER = -(2**62)  # a time before all others
 
@@ -438,18 +434,14 @@ class Profiles:
         return [("used", self._used[:, None]), ("entities", self._entities()), ("words", words),
                 ("pairs", _entries(self._pairs)), ("marks", _entries(self._marks))]  # fmt: skip
 
-    def save(self, path: Path | str, *, gently: bool = False) -> str:
-        """Write a snapshot that is either wholly there or not at all; its SHA-256 as hex.
-
-        `gently`: piece by piece with rests between, each synced by itself. A database whose log is on the same disk
-        would else wait with its commits for hundreds of megabytes to be written.
-        """
+    def save(self, path: Path | str) -> str:
+        """Write a snapshot that is either wholly there or not at all; its SHA-256 as hex."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{os.getpid()}.aside")
         try:
             with open(aside, "wb") as file:
-                sha256 = self._write(file, gently)
+                sha256 = self._write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
@@ -462,7 +454,7 @@ class Profiles:
             os.close(folder)
         return sha256
 
-    def _write(self, file: BinaryIO, gently: bool) -> str:
+    def _write(self, file) -> str:
         parts = self._parts()
         header = {
             "layout": LAYOUT_VERSION,
@@ -477,16 +469,9 @@ class Profiles:
         head = _MAGIC + json.dumps(header).encode() + b"\n"
         blocks: list[bytes | memoryview] = [head]
         blocks += [np.ascontiguousarray(part).data.cast("B") for _, part in parts if len(part)]
-        pace = max(PACE, sum(map(len, blocks)) / LONGEST_WRITE)
         for block in blocks:
-            for at in range(0, len(block), PIECE):
-                began, piece = time.monotonic(), block[at : at + PIECE]
-                digest.update(piece)
-                file.write(piece)
-                if gently and len(piece) == PIECE:
-                    file.flush()
-                    os.fdatasync(file.fileno())
-                    time.sleep(max(0.0, PIECE / pace - (time.monotonic() - began)))
+            digest.update(block)
+            file.write(block)
         file.write(digest.digest())
         return digest.hexdigest()
 

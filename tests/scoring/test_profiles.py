@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scoring import profiles as module
 from scoring.features import advance, events_from_facts, label_events
 from scoring.profiles import FRAUD, KINDS, LABEL_ROW, LEGITIMATE, NONE, WIDTHS, BadSnapshot, Profiles, bytes_each
 from tests.scoring.test_features import random_events
@@ -115,19 +114,6 @@ def test_a_snapshot_brings_back_the_same_memory_and_goes_on_the_same(tmp_path: P
 def test_an_empty_memory_can_be_saved(tmp_path: Path):
     Profiles(1).save(tmp_path / "empty")
     assert Profiles.load(tmp_path / "empty").digest() == Profiles(1).digest()
-
-
-def test_a_gently_written_snapshot_is_the_same_and_rests_between_its_pieces(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    memory = grown()
-    rests: list[float] = []
-    monkeypatch.setattr(module, "PIECE", 1_000)
-    monkeypatch.setattr(module.time, "sleep", rests.append)
-    at_once, gently = memory.save(tmp_path / "one"), memory.save(tmp_path / "two", gently=True)
-    size = (tmp_path / "one").stat().st_size
-    assert at_once == gently and (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert len(rests) >= size // 1_000 - 20 and max(rests) <= 1_000 / module.PACE
 
 
 @pytest.mark.parametrize("damage", ["bit", "torn", "foreign", "header"])
