@@ -4,10 +4,11 @@ from celery import shared_task
 
 from alerts import services
 from alerts.owed import Horizon, work_off
-from fraudsite.alone import alone
+from transactions.alone import alone
 
 BATCH = 200
 EXPLAINERS = 7_011_006  # class of the lock that lets one worker explain: two at once would do the same
+LOOKS = 3  # of one message, at most: while alerts go on coming, the next bell gathers more of them at once
 
 _horizon = Horizon(services.RECENT)
 
@@ -15,11 +16,18 @@ _horizon = Horizon(services.RECENT)
 @shared_task(name="alerts.explain")
 def explain() -> int:
     """Explain the alerts raised lately that have no explanation yet; how many."""
-    done = 0
     with alone(EXPLAINERS) as mine:
-        # Who rings meanwhile is not heard: so until a look finds nothing.
-        while mine and (did := _horizon.work_off(lambda within: services.explain(limit=BATCH, within=within), BATCH)):
-            done += did
+        return _look_again() if mine else 0
+
+
+def _look_again() -> int:
+    """Who rings while we are at it is not heard: so until a look finds nothing, a few times."""
+    done = 0
+    for _ in range(LOOKS):
+        did = _horizon.work_off(lambda within: services.explain(limit=BATCH, within=within), BATCH)
+        done += did
+        if not did:
+            break
     return done
 
 

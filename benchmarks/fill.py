@@ -167,6 +167,7 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
         missing = stored - cursor.fetchone()[0]
     if missing <= 0:
         return 0
+    from fraudsite import worked
     from transactions import partitions
 
     partitions.extend()
@@ -195,21 +196,8 @@ def fill(ground: Ground, stored: int, *, payload: str = "minimal", ahead: int = 
             cursor.execute(f"VACUUM (ANALYZE) {name}")
         cursor.execute("CHECKPOINT")
     say("the dashboards' roll-ups …")
-    while not _tallied():
-        pass
+    worked.tally(worked.LONGEST_REBUILD)
     return missing
-
-
-def _tallied() -> bool:
-    """Count on for a while, as the beat would have; whether all that was filled is counted."""
-    from fraudsite import tallies, worked
-    from scoring.models import LaneCursor
-
-    worked.tally()
-    return all(
-        tallies.cursor_of(f"judged:{lane}").position >= seq
-        for lane, seq in LaneCursor.objects.values_list("lane_id", "seq")
-    )
 
 
 def _make_all(

@@ -154,13 +154,13 @@ WITH c AS (SELECT cut, timestamptz '2000-01-01Z' + hour * interval '1 hour' AS a
                          %(payments)s::bigint[], %(value)s::bigint[]) AS x (cut, hour, key, outcome, n, n_value))
 {_TALLY}
 """
-LABELLED_IN = """
+LABELLED_IN = f"""
 SELECT DISTINCT l.transaction_id
   FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS sheet (first_id, last_id)
   JOIN label l ON l.transaction_id BETWEEN sheet.first_id AND sheet.last_id
   JOIN decision d ON d.id = l.transaction_id * {SCREENINGS} + 1 AND d.lane = %(lane)s
    AND d.seq > %(after)s AND d.seq <= %(upto)s
-""".replace("{SCREENINGS}", str(SCREENINGS))
+"""
 USED_UP = "DELETE FROM tally_sheet WHERE lane = %(lane)s AND upto <= %(upto)s"
 
 # What the marks `ids` count for, added (sign 1) or taken back (sign -1).
@@ -254,8 +254,9 @@ def _judged(lane: int, last: int, until: float, told: Told) -> None:
     """Count what the lane judged since."""
     source = f"judged:{lane}"
     after = cursor_of(source).position
+    sheets: list[Sheet] = []
     while after < last and time.monotonic() < until:
-        sheets = _next_sheets(lane, after, last)
+        sheets = [each for each in sheets if each.upto > after] or _next_sheets(lane, after, last)
         whole = _without_gap(sheets, after)
         if whole:
             upto = whole[-1].upto
@@ -290,7 +291,7 @@ def _count(lane: int, after: int, upto: int, sheets: list[Sheet], told: Told) ->
     values: dict[str, Any] = {"lane": lane, "after": after, "upto": upto}
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL work_mem = '64MB'")
-        back, labelled = (_add_sheets if sheets else _add_rows)(cursor, values, sheets)
+        back, labelled = _add_sheets(cursor, values, sheets) if sheets else _add_rows(cursor, values)
         touched: set[int] = set()
         if back:
             cursor.execute(RETURNED, {"ids": back})
@@ -313,7 +314,7 @@ def _add_sheets(cursor: Any, values: dict[str, Any], sheets: list[Sheet]) -> Fou
     return tally_sheets.brought_back(sheets), {row[0] for row in cursor.fetchall()}
 
 
-def _add_rows(cursor: Any, values: dict[str, Any], _: list[Sheet]) -> Found:
+def _add_rows(cursor: Any, values: dict[str, Any]) -> Found:
     cursor.execute(BOUNDS, values)
     values["first"], values["last"] = cursor.fetchone()
     cursor.execute(COUNT_JUDGED, values)

@@ -21,7 +21,7 @@ from django.db.transaction import atomic
 from cases.models import Case
 from cases.workflow import LABEL, Status
 from fraudsite import tallies
-from fraudsite.alone import alone
+from transactions.alone import alone
 from transactions.codes import VERDICT
 
 (

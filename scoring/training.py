@@ -23,12 +23,12 @@ from django.conf import settings
 from django.db.transaction import atomic
 from django.utils import timezone
 
-from fraudsite.alone import alone
 from scoring import dataset, drift, evaluation, features, registry
 from scoring.dataset import Dataset
 from scoring.estimators import LEAST_FRAUDS, Detector, NotTrainable, build_pipeline
 from scoring.models import ModelVersion
 from scoring.releases import in_force
+from transactions.alone import alone
 from transactions.facts import DAY, micros, moment
 from transactions.models import Label, Lane
 

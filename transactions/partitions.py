@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+import psycopg2.errors
 from django.db import ProgrammingError, connection
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ def sort_in() -> int:
                 " WHERE inhparent = 'transaction_of_merchant'::regclass"
             )
         except ProgrammingError as error:
-            log.warning("the index by merchant is left to autovacuum: %s", str(error).strip())
+            if not isinstance(error.__cause__, psycopg2.errors.InsufficientPrivilege):
+                raise
+            log.info("the index by merchant is left to autovacuum: %s", str(error).strip())
             return 0
         return int(cursor.fetchone()[0])

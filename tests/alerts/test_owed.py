@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 
+import psycopg2
+import pytest
+from django.db import connection
 from django.utils import timezone
 
+from alerts import tasks
 from alerts.owed import BRISK, ROUNDS, SLACK, THOROUGH_EVERY, Horizon, work_off
+from tests.judging import wait_for
 
 DAY = timedelta(days=1)
 
@@ -56,3 +62,14 @@ def test_a_clock_that_is_set_back_hides_no_new_alert():
     assert horizon.within(timezone.now() - timedelta(hours=3), SLACK) == SLACK
     horizon.thorough_at = timezone.now() + timedelta(hours=3)
     assert looked(horizon, 0) >= SLACK
+
+
+def test_one_worker_explains_at_a_time_and_looks_again_until_nothing_is_left(db: None, monkeypatch: pytest.MonkeyPatch):
+    left = iter([7, 2, 0, 9])
+    monkeypatch.setattr(tasks.services, "explain", lambda **_: next(left))
+    with closing(psycopg2.connect(**connection.get_connection_params())) as other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, 1)", [tasks.EXPLAINERS])
+        assert tasks.explain() == 0
+    wait_for(lambda: tasks.explain() == 9)
+    monkeypatch.setattr(tasks.services, "explain", lambda **_: 1)
+    assert tasks.explain() == tasks.LOOKS, "the next bell gathers what goes on coming"
