@@ -1,7 +1,8 @@
 """Fills docs/performance.md from results: `python -m benchmarks.report .local/bench [--check]`.
 
 The page holds its words; between `<!-- figures: name -->` and `<!-- end -->` stands a table that is made here from the
-JSON files of `make bench`. What was not measured says so. `--check` only tells whether anything is missing.
+JSON files of `make bench`. A table of which the folder has no results stays as it is, and so do the lines of
+`conditions` that speak of others. `--check` only tells whether anything is missing.
 """
 
 from __future__ import annotations
@@ -295,8 +296,24 @@ TABLES: dict[str, Callable[[Found], str]] = {
 
 
 def fill(text: str, found: Found) -> str:
-    """The page with every block made anew. Raises KeyError for a block that nobody makes."""
-    return BLOCK.sub(lambda block: block[1] + TABLES[block[2]](found) + block[3], text)
+    """The page with every block made anew that there are results for. Raises KeyError for one that nobody makes."""
+    return BLOCK.sub(lambda block: block[1] + made(block[2], block[0].split("\n", 1)[1], found) + block[3], text)
+
+
+def made(name: str, before: str, found: Found) -> str:
+    """A block's new content, or what stands there where nothing of it was measured."""
+    before, text = before.rsplit("<!-- end -->", 1)[0], TABLES[name](found)
+    if name == "conditions":
+        return with_others(text, before, found)
+    return before if MISSING in text else text
+
+
+def with_others(text: str, before: str, found: Found) -> str:
+    """The table of conditions with the lines of benchmarks that were run at other times."""
+    lines = text.splitlines() if found.files else []
+    others = [line for line in before.splitlines() if line.split("|")[1].strip() not in found.files]
+    head = (lines or others)[:2]
+    return "\n".join(head + sorted({*lines[2:], *others} - {*head})) + "\n"
 
 
 def main() -> None:

@@ -642,6 +642,7 @@ class Keeper:
 
     def _between(self, lane: Lane, report: Report) -> None:
         """What happens between two commits: a waiting epoch, a due snapshot, a word about how it goes."""
+        lane.go_on_saving()
         if report.due():
             if epochs.switch_if_ready(lane):
                 lane.forget_sweeps()

@@ -29,9 +29,10 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from scoring import features
+from scoring import features, snapshots
 from scoring.models import LOG_KIND, Epoch, LaneCursor
-from scoring.profiles import LABEL_ROW, LAYOUT_VERSION, NEVER, BadSnapshot, Profiles
+from scoring.profiles import LABEL_ROW, LAYOUT_VERSION, NEVER, Profiles
+from scoring.snapshots import BadSnapshot
 from transactions import binary
 from transactions.codes import ENTITY, INTAKE
 from transactions.facts import FACT_COLUMNS, FACTS
@@ -468,7 +469,7 @@ def build(
     payments, labels = _build_base(profiles, {"lane": lane_id, "seq": seq, "imports": chosen}, progress)
     profiles.epoch, profiles.seq, profiles.token = epoch + 1, seq, token.bytes
     path = _folder(lane_id) / f"{epoch + 1:06d}-{seq:014d}-{uuid4().hex[:8]}.profiles"
-    sha256 = profiles.save(path)
+    sha256 = snapshots.save(profiles, path)
     replaced = Epoch.objects.filter(lane_id=lane_id, number=epoch + 1).values_list("file", flat=True).first()
     row, _ = Epoch.objects.update_or_create(
         lane_id=lane_id,
@@ -604,7 +605,7 @@ def base(cursor: Any, lane_id: int, number: int) -> Profiles:
     if row is None:
         raise NoBase(f"Lane {lane_id} runs epoch {number}, of which there is no record.")
     try:
-        return Profiles.load(Path(settings.PROFILE_DIR) / row[0], row[1])
+        return snapshots.load(Path(settings.PROFILE_DIR) / row[0], row[1])
     except FileNotFoundError as error:
         raise NoBase(f"Lane {lane_id} needs {row[0]} below the folder of profiles.") from error
 
@@ -644,7 +645,7 @@ def switch_if_ready(lane: Lane) -> bool:
         return False
     path = _folder(lane.id) / f"{ready.number:06d}-base-{uuid4().hex[:8]}.profiles"
     try:
-        sha256 = fresh.save(path)
+        sha256 = snapshots.save(fresh, path)
     except OSError as error:  # a full disk: the epoch stays ready, and the lane in the one before
         log.error("lane %s cannot save the base of epoch %s: %s", lane.id, ready.number, error)
         lane.switch_again_at = time.monotonic() + SAVE_AGAIN_SECONDS
@@ -666,7 +667,7 @@ def _ready(cursor: Any, lane_id: int, number: int) -> _Ready | None:
 
 def _caught_up(cursor: Any, lane_id: int, ready: _Ready, memory: Profiles) -> Profiles:
     """The epoch's file, brought to where `memory` stands."""
-    fresh = Profiles.load(Path(settings.PROFILE_DIR) / ready.file, ready.sha256)
+    fresh = snapshots.load(Path(settings.PROFILE_DIR) / ready.file, ready.sha256)
     if fresh.seq > 0 and _log_row(cursor, lane_id, fresh.seq)[2] != ready.token:
         raise LogDiffers(f"the file was built on another history of lane {lane_id}")
     log_replay(cursor, fresh, lane_id, upto=memory.seq)

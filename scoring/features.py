@@ -143,6 +143,8 @@ from scoring.profiles import (
     pointer,
     slot_of,
     total,
+    touch,
+    touch_all,
 )
 from transactions.codes import DEVICE_FLAGS, DIRECTION, ENTITY, SCA, STAGE, THREE_DS, TYPE
 from transactions.facts import DAY, FACTS, HOUR, MINUTE, SECOND
@@ -420,11 +422,12 @@ def _roll_all(m, row, kind, s):
 
 
 @part
-def _open(index, last, m, used, kind, key):
+def _open(index, last, m, used, touched, kind, key):
     """The word at which the record of an entity begins, opened if it is new."""
     place = place_of(index, last, key, kind)
     if index[place + 1] != 0:
         return index[place + 1] >> KIND_BITS
+    touch(touched, place)
     row = used[USED]
     used[USED] += _record(kind)[K_WIDTH]
     used[kind] += 1
@@ -460,11 +463,12 @@ def _pair_key(left, right, code):
 
 
 @part
-def _pair(pairs, last, used, key, at):
+def _pair(pairs, last, used, touched, key, at):
     """When the two of a pair were first seen together; NEVER and noted as `at` if they were not."""
     slot = slot_of(pairs, last, 2, key)
     if pairs[slot] == key:
         return pairs[slot + 1]
+    touch(touched, slot)
     pairs[slot] = key
     pairs[slot + 1] = at
     used[PAIRS] += 1
@@ -472,9 +476,10 @@ def _pair(pairs, last, used, key, at):
 
 
 @part
-def _mark(marks, last, used, payment):
-    """Where the mark of a payment stands, made if there is none yet."""
+def _mark(marks, last, used, touched, payment):
+    """Where the mark of a payment stands, to be written to; made if there is none yet."""
     slot = slot_of(marks, last, 4, payment)
+    touch(touched, slot)
     if marks[slot] == 0:
         marks[slot] = payment
         used[MARKED] += 1
@@ -915,12 +920,12 @@ def _pair_keys(keys, pairs):
 
 
 @part
-def _meet(pairs, last, used, wanted, together, at):
+def _meet(pairs, last, used, touched, wanted, together, at):
     """Look every pair of the payment up, noting new ones; the mask of those."""
     mask = 0
     for i in range(N_PAIRS):
         if wanted[i] != 0:
-            together[i] = _pair(pairs, last, used, wanted[i], at)
+            together[i] = _pair(pairs, last, used, touched, wanted[i], at)
             if together[i] == NEVER:
                 mask |= 1 << i
     return mask
@@ -970,9 +975,9 @@ def _suspect(e, m, rows, sign):
 
 
 @part
-def _take_back(e, m, s, marks, last, used):
+def _take_back(e, m, s, marks, last, used, touched):
     """A reversal takes its payment out of the steps that still hold it: the amount, and the first time the count."""
-    slot = _mark(marks, last, used, e.original)
+    slot = _mark(marks, last, used, touched, e.original)
     count = 0 if marks[slot + 3] & REVERSED_BIT else 1
     marks[slot + 3] |= REVERSED_BIT
     _set_clock(s, e.original_at)
@@ -1064,9 +1069,10 @@ def _count_label(e, m, rows, verdict, sign, day, odd):
 
 
 @part
-def _label(e, m, f, rows, marks, last):
+def _label(e, m, f, rows, marks, last, touched):
     """Take the old effective label out where it was counted, and count the new one on the day it became known."""
     slot = slot_of(marks, last, 4, e.id)
+    touch(touched, slot)
     packed = marks[slot + 3]
     if e.old == FRAUD and e.new != FRAUD:
         _clean_history(e, m, f, rows, 1)
@@ -1112,22 +1118,27 @@ def _plan(e, index, pairs, marks, ends, s):
 
 
 @part
-def _look_up(e, used, index, m, pairs, ends, s):
-    """Find or open the records of an event and note its pairs; and ask for the records' lines."""
+def _look_up(e, used, index, m, pairs, ends, touched, s):
+    """Find or open the records of an event, note them as changed, and note its pairs; ask for the records' lines."""
     act = s[S_ACT]
     if act == NOTHING:
         return
     for kind in range(len(KINDS)):
         key, row = s[S_KEYS + kind], np.int64(-1)
         if key != 0:
-            row = _open(index, ends[0], m, used, kind, key) if act == ENTERS else _find(index, ends[0], kind, key)
+            if act == ENTERS:
+                row = _open(index, ends[0], m, used, touched[0], kind, key)
+            else:
+                row = _find(index, ends[0], kind, key)
         s[S_ROWS + kind] = row
+        if row >= 0:
+            touch_all(touched[1], row, _record(kind)[K_WIDTH])
         if row >= 0 and kind != LANE:
             _ask_for(m, row, _record(kind), s)
             if kind == CUSTOMER:
                 _fetch(m, row + PEAKS + s[S_PLACES + DAYS])
     if act == ENTERS:
-        s[S_MASK] = _meet(pairs, ends[1], used, further(s, S_PAIRS), further(s, S_TOGETHER), e.occurred_at)
+        s[S_MASK] = _meet(pairs, ends[1], used, touched[2], further(s, S_PAIRS), further(s, S_TOGETHER), e.occurred_at)
 
 
 @part
@@ -1141,7 +1152,7 @@ def _ask_for(m, row, record, s):
 
 
 @part
-def _judge(e, used, m, h, f, marks, last, s, x, emits):
+def _judge(e, used, m, h, f, marks, last, touched, s, x, emits):
     """One payment: emit its row if that is wanted, and let it in."""
     at, rows = e.occurred_at, further(s, S_ROWS)
     customer = rows[CUSTOMER]
@@ -1156,7 +1167,7 @@ def _judge(e, used, m, h, f, marks, last, s, x, emits):
     if customer >= 0:
         odd = _is_odd(float(spent), m, f, customer, ODD_LEAST, ODD_DEVIATIONS)
         if odd or _travels(e, m, f, customer, at):
-            marks[_mark(marks, last, used, e.id) + 3] |= SUSPECT_BIT
+            marks[_mark(marks, last, used, touched, e.id) + 3] |= SUSPECT_BIT
             _suspect(e, m, rows, 1)
         _enter_habits(e, m, h, f, customer, at)
         if spends:
@@ -1176,30 +1187,34 @@ def _compile(stamp: int):
     """The compiled loop. `stamp` takes part in its cache key (a closure): any change here recompiles it."""
 
     @njit(cache=True, error_model="numpy")
-    def walk(events, used, index, words, halves, floats, pairs, marks, matrix, masks, scratch, emits):
+    def walk(
+        events, used, index, words, halves, floats, pairs, marks, of_index, of_words, of_pairs, of_marks, matrix, masks,
+        scratch, emits,
+    ):  # fmt: skip
         version = stamp  # noqa: F841  (closes over the stamp: that is what it is for)
         ends = (index.shape[0] - 1, pairs.shape[0] - 1, marks.shape[0] - 1)
         m, h, f, counts = pointer(words), pointer(halves), pointer(floats), pointer(used)
         entities, known, notes, rows = pointer(index), pointer(pairs), pointer(marks), pointer(matrix)
         board, events = pointer(scratch), _bare(events)
+        touched = (pointer(of_index), pointer(of_words), pointer(of_pairs), pointer(of_marks))
         new = np.int64(0)
         for start in range(0, events.shape[0], BLOCK):
             n = min(BLOCK, events.shape[0] - start)
             for i in range(n):
                 _plan(events[start + i], entities, known, notes, ends, further(board, i * SCRATCH))
             for i in range(n):
-                _look_up(events[start + i], counts, entities, m, known, ends, further(board, i * SCRATCH))
+                _look_up(events[start + i], counts, entities, m, known, ends, touched, further(board, i * SCRATCH))
             for i in range(n):
                 e, s = events[start + i], further(board, i * SCRATCH)
                 x = further(rows, (start + i) * N_FEATURES if emits else 0)
                 act, mask = s[S_ACT], np.int64(0)
                 if act == ENTERS:
                     mask = s[S_MASK]
-                    _judge(e, counts, m, h, f, notes, ends[2], s, x, emits and e.kind == JUDGED)
+                    _judge(e, counts, m, h, f, notes, ends[2], touched[3], s, x, emits and e.kind == JUDGED)
                 elif act == TAKES_BACK:
-                    _take_back(e, m, s, notes, ends[2], counts)
+                    _take_back(e, m, s, notes, ends[2], counts, touched[3])
                 elif act == LABELS_ONE:
-                    _label(e, m, f, further(s, S_ROWS), notes, ends[2])
+                    _label(e, m, f, further(s, S_ROWS), notes, ends[2], touched[3])
                 masks[start + i] = mask
                 new |= mask
                 if emits and e.kind != JUDGED:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,9 +25,10 @@ import numpy as np
 import psycopg2
 from django.conf import settings
 
-from scoring import epochs, features
-from scoring.profiles import BadSnapshot, Profiles
+from scoring import epochs, features, snapshots
+from scoring.profiles import Profiles
 from scoring.ranges import Ids, Range, first_of, runs
+from scoring.snapshots import BadSnapshot, Snapshot
 from transactions import binary, few, ring
 from transactions.binary import Column
 from transactions.codes import INTAKE
@@ -46,8 +46,8 @@ LOCK_MILLISECONDS = 100  # how long the lane waits for a key that another ingest
 POLL_SECONDS = 0.1  # between looks into Postgres while Valkey is gone
 SNAPSHOT_ROWS = 200_000  # replaying so many takes about 3 s
 SNAPSHOT_SECONDS = 300.0
-SNAPSHOTS_KEPT = 2
-LONGEST_SAVING = 60.0  # a process that writes a snapshot for so long hangs
+SNAPSHOTS_KEPT = 3  # the oldest is written over by the next
+LONGEST_SAVING = 60.0  # a snapshot that is being written for so long meets a disk that hangs
 DISK_SECONDS = 30.0  # before a file that could not be written is written again
 STEP = 20_000  # ids looked at in one statement of a sweep
 LIVE, HISTORY = INTAKE.code("live"), INTAKE.code("history")
@@ -340,7 +340,7 @@ class Lane:
         self.ringing = True  # whether Valkey answered last
         self.swept_at = 0.0
         self.saved = (time.monotonic(), 0)
-        self.saving: tuple[int, int, float] | None = None  # process that writes a snapshot, seq of that, since when
+        self.saving: Snapshot | None = None
         self.save_again_at = self.switch_again_at = -math.inf  # after the disk failed: left alone until then
 
     @property
@@ -572,9 +572,9 @@ class Lane:
     # --- snapshots ----------------------------------------------------------------------------------------------------
 
     def save_if_due(self, *, now: bool = False) -> None:
-        """Write a snapshot every SNAPSHOT_ROWS or SNAPSHOT_SECONDS, or `now`, if anything happened since.
+        """Begin a snapshot every SNAPSHOT_ROWS or SNAPSHOT_SECONDS, or write one `now`, if anything happened since.
 
-        By a child process, so that no decision waits for the disk; `now` here, and only then does it block.
+        It is copied and written beside the work, see `go_on_saving`; `now` here, and only then does it block.
         """
         if not now:
             self.heed()
@@ -586,7 +586,34 @@ class Lane:
         if now:
             self._save(self.memory)
         elif old and time.monotonic() >= self.save_again_at:
-            self.saving = _fork_snapshot(self.id, self.memory), self.memory.seq, time.monotonic()
+            try:
+                self.saving = Snapshot(self.memory, snapshot_folder(self.id), spare=_spare(self.id))
+            except OSError as error:
+                self._not_saved(str(error))
+            self.go_on_saving()
+
+    def go_on_saving(self) -> None:
+        """Between two commits: hand what changed to the snapshot under way, or take note of its end."""
+        if self.saving is None or self.memory is None:
+            return
+        self.saving.step(self.memory)
+        if self.saving.over:
+            self._saved(self.saving)
+
+    def end_saving(self, patience: float) -> None:
+        """Take note of the snapshot under way if it ends within `patience` seconds.
+
+        With patience, nothing more is handed to it: unless its moment is past already, it is dropped.
+        """
+        if self.saving is None:
+            return
+        if patience:
+            self.saving.drop()
+            self.saving.thread.join(patience)
+        if self.saving.over:
+            self._saved(self.saving)
+        elif time.monotonic() - self.saving.began > LONGEST_SAVING and self.save_again_at < time.monotonic():
+            self._not_saved("it is still being written")
 
     def _save(self, memory: Profiles) -> None:
         """A snapshot only shortens a rebuild: where the disk is full, the lane goes on without."""
@@ -597,29 +624,13 @@ class Lane:
         else:
             self.saved = (time.monotonic(), memory.seq)
 
-    def end_saving(self, patience: float) -> None:
-        """Take note of the child that writes a snapshot if it ends within `patience` seconds; a hung one is killed."""
-        while self.saving is not None:
-            child, seq, began = self.saving
-            try:
-                ended, status = os.waitpid(child, os.WNOHANG)
-            except ChildProcessError:  # somebody else took its end; whether the file is whole, its own hash will tell
-                ended, status = child, 0
-            if ended:
-                self.saving = None
-                self._saved(seq, status)
-            elif time.monotonic() - began > max(patience, LONGEST_SAVING):
-                os.kill(child, signal.SIGKILL)
-            elif time.monotonic() - began > patience:
-                return
-            else:
-                time.sleep(0.02)
-
-    def _saved(self, seq: int, status: int) -> None:
-        if status:
-            self._not_saved(f"its process ended with {os.waitstatus_to_exitcode(status)}")
-        else:
-            self.saved = (time.monotonic(), seq)
+    def _saved(self, snapshot: Snapshot) -> None:
+        self.saving = None
+        if snapshot.error is not None:
+            self._not_saved(str(snapshot.error))
+        elif snapshot.seq is not None:
+            self.saved = (time.monotonic(), snapshot.seq)
+            _drop_old(self.id)
 
     def _not_saved(self, why: str) -> None:
         log.error("no snapshot of lane %s could be written: %s", self.id, why)
@@ -724,7 +735,7 @@ def own_lane(lane_id: int, *, memory: Profiles | None = None) -> Iterator[Lane]:
         try:
             yield lane
         finally:
-            lane.end_saving(LONGEST_SAVING)  # whoever rebuilds next is glad of it
+            lane.end_saving(LONGEST_SAVING)
             lane.let_go()
     finally:
         connection.close()
@@ -756,36 +767,23 @@ def drop_snapshots(lane_id: int) -> int:
 
 def save_snapshot(lane_id: int, memory: Profiles) -> Path:
     """Write the memory aside and put it in place whole; older snapshots than the last few go."""
-    folder = snapshot_folder(lane_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{memory.epoch:06d}-{memory.seq:014d}-{bytes(memory.token).hex()}.profiles"
-    memory.save(path)
-    torn = [aside for aside in folder.glob("*.aside") if time.time() - aside.stat().st_mtime > LONGEST_SAVING]
-    for old in (*sorted(folder.glob("*.profiles"))[:-SNAPSHOTS_KEPT], *torn):
-        old.unlink(missing_ok=True)
+    path = snapshot_folder(lane_id) / snapshots.name_of(memory)
+    snapshots.save(memory, path)
+    _drop_old(lane_id)
     return path
 
 
-def _fork_snapshot(lane_id: int, memory: Profiles) -> int:
-    """Start a child process that writes the memory as it is now; its process id.
+def _spare(lane_id: int) -> Path | None:
+    """The oldest snapshot, once there are as many as are kept."""
+    found = sorted(snapshot_folder(lane_id).glob("*.profiles"))
+    return found[0] if len(found) >= SNAPSHOTS_KEPT else None
 
-    The child sees the memory as it was at the fork, whatever the lane does to its own: pages that the lane changes
-    meanwhile are copied, which bounds what it costs by the memory's size. It closes every socket first: a session that
-    a child held open would outlive a killed owner, and its lock with it. It touches nothing else of the process.
-    """
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        os.nice(10)
-        save_snapshot(lane_id, memory)
-        code = 0
-    except OSError as error:
-        code = error.errno or 1
-    finally:
-        os._exit(code)
+
+def _drop_old(lane_id: int) -> None:
+    folder = snapshot_folder(lane_id)
+    torn = [aside for aside in folder.glob("*.aside") if time.time() - aside.stat().st_mtime > LONGEST_SAVING]
+    for old in (*sorted(folder.glob("*.profiles"))[:-SNAPSHOTS_KEPT], *torn):
+        old.unlink(missing_ok=True)
 
 
 def newest_snapshot(cursor: Any, lane_id: int, standing: Standing) -> Profiles | None:
@@ -795,7 +793,7 @@ def newest_snapshot(cursor: Any, lane_id: int, standing: Standing) -> Profiles |
         if found is None or found.epoch != standing.epoch or not belongs(cursor, lane_id, found):
             continue
         try:
-            memory = Profiles.load(path)
+            memory = snapshots.load(path)
         except (OSError, BadSnapshot) as error:  # torn, or of another layout: an older one or the base will do
             log.warning("snapshot %s cannot be used: %s", path.name, error)
             continue

@@ -14,13 +14,10 @@ currency), so nothing depends on how a stream is cut. Capacity grows before a ba
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
-import os
 import struct
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -186,6 +183,10 @@ ODD_BIT, SUSPECT_BIT, REVERSED_BIT = 16, 32, 64
 KEPT_BITS = ODD_BIT | SUSPECT_BIT | REVERSED_BIT
 
 
+# A table is looked at in chunks of 1 kB: which of them changed is told apart, not what in them.
+CHUNK_SHIFT = 7
+CHUNK = 1 << CHUNK_SHIFT  # words
+
 # --- hash tables ------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +209,19 @@ def _further(typing_context, pointer, words):
 # `pointer(array)` is good as long as the caller holds the array; `further(pointer, n)` is n words on.
 pointer: Any = intrinsic(_pointed)
 further: Any = intrinsic(_further)
+
+
+@njit(cache=True)
+def touch(touched: Any, word: Any) -> None:
+    """Note that the chunk of `word` changes."""
+    touched[word >> CHUNK_SHIFT] = np.uint8(1)
+
+
+@njit(cache=True)
+def touch_all(touched: Any, word: Any, n: Any) -> None:
+    """Note that the chunks of `n` words from `word` on change."""
+    for chunk in range(word >> CHUNK_SHIFT, ((word + n - 1) >> CHUNK_SHIFT) + 1):
+        touched[chunk] = np.uint8(1)
 
 
 @njit(cache=True)
@@ -259,12 +273,13 @@ def _spread(table: np.ndarray, entries: np.ndarray) -> None:
 
 
 @njit(cache=True)
-def _take(marks: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> int:
+def _take(marks: np.ndarray, touched: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> int:
     """Bring label rows into the marks in their order; the number of payments that had none before."""
     table, last, added = pointer(marks), marks.shape[0] - 1, 0
     for i in range(rows.shape[0]):
         row = rows[i]
         slot = slot_of(table, last, 4, row.transaction_id)
+        touch(touched, slot)
         packed = table[slot + 3]
         old[i] = packed & 3
         if table[slot] == 0:
@@ -283,12 +298,15 @@ def _take(marks: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray)
 
 
 def _power(n: int) -> int:
-    """The smallest power of two that is at least `n` and 16."""
-    return max(16, 1 << (int(n) - 1).bit_length())
+    """The smallest power of two that is at least `n` and LEAST_ENTRIES."""
+    return max(LEAST_ENTRIES, 1 << (int(n) - 1).bit_length())
 
 
 class Arrays(NamedTuple):
-    """What the kernel works on. Views of one memory: `words` as integers, `halves` as int32, `floats` as float64."""
+    """What the kernel works on. Views of one memory: `words` as integers, `halves` as int32, `floats` as float64.
+
+    The last four say which chunks of the tables were written to since they were cleared, a byte each.
+    """
 
     used: np.ndarray  # rows in use of each kind, then pairs, then marks, then words
     entities: np.ndarray  # (capacity, 2): key, word at which the record begins << 4 | kind
@@ -297,6 +315,10 @@ class Arrays(NamedTuple):
     floats: np.ndarray
     pairs: np.ndarray  # (capacity, 2): key of the pair, first seen together
     marks: np.ndarray  # (capacity, 4): transaction, known_at, label id, packed
+    touched_entities: np.ndarray
+    touched_words: np.ndarray
+    touched_pairs: np.ndarray
+    touched_marks: np.ndarray
 
 
 PAIRS, MARKED, USED = len(KINDS), len(KINDS) + 1, len(KINDS) + 2
@@ -306,19 +328,15 @@ PAIRS_OF_PAYMENT = 8
 WORDS_OF_PAYMENT = sum(WIDTHS)
 INDEX_BYTES, PAIR_BYTES, MARK_BYTES = 16, 16, 32  # of one entry; tables are a quarter to half full
 LEAST_WORDS = 4096
+LEAST_ENTRIES = 64  # of a table: whole chunks, whichever it is
+COLUMNS = {"entities": 2, "words": 1, "pairs": 2, "marks": 4}  # of each table
 BLOCK, SCRATCH = 8, 64  # events that the kernel looks ahead, and words it needs for each
-
-_MAGIC = b"profiles\n"
 
 
 def bytes_each() -> dict[str, int]:
     """Bytes of memory that one more takes: of each kind of entity, of `pairs` and of `marks`, with tables half full."""
     each = {kind: 8 * width + 2 * INDEX_BYTES for kind, width in zip(KINDS, WIDTHS, strict=True)}
     return {**each, "pairs": 2 * PAIR_BYTES, "marks": 2 * MARK_BYTES}
-
-
-class BadSnapshot(ValueError):
-    """A file of profiles that is damaged, of another layout, or not the one that was asked for."""
 
 
 class Profiles:
@@ -331,11 +349,13 @@ class Profiles:
         self.token = bytes(16)
         self._used = np.zeros(len(KINDS) + 3, np.int64)
         self._used[USED] = FIRST_WORD
-        self._index = np.zeros((16, 2), np.int64)
+        self._index = np.zeros((LEAST_ENTRIES, 2), np.int64)
         self._map = _new_map(LEAST_WORDS)
         self._words = np.frombuffer(self._map, np.int64)
-        self._pairs = np.zeros((16, 2), np.int64)
-        self._marks = np.zeros((16, 4), np.int64)
+        self._pairs = np.zeros((LEAST_ENTRIES, 2), np.int64)
+        self._marks = np.zeros((LEAST_ENTRIES, 4), np.int64)
+        self._touched: dict[str, np.ndarray] = {}
+        self.watcher: object = None  # stands for who asks for what was touched: one at a time
         self._room = 0  # payments that may still come before anything must grow
         self.scratch = np.zeros((BLOCK, SCRATCH), np.int64)
         self.arrays = self._bind()
@@ -343,7 +363,9 @@ class Profiles:
     def _bind(self) -> Arrays:
         words = self._words
         views = words, words.view(np.int32), words.view(np.float64)
-        return Arrays(self._used, self._index, *views, self._pairs, self._marks)
+        tables = {"entities": self._index, "words": words, "pairs": self._pairs, "marks": self._marks}
+        self._touched = {name: _resized(self._touched.get(name), table) for name, table in tables.items()}
+        return Arrays(self._used, self._index, *views, self._pairs, self._marks, *self._touched.values())
 
     # --- room
 
@@ -400,7 +422,8 @@ class Profiles:
         old, new = np.zeros(len(rows), np.int8), np.zeros(len(rows), np.int8)
         if len(rows):
             self.reserve(len(rows))
-            self._used[MARKED] += _take(self._marks, np.ascontiguousarray(rows, LABEL_ROW), old, new)
+            taken = np.ascontiguousarray(rows, LABEL_ROW)
+            self._used[MARKED] += _take(self._marks, self._touched["marks"], taken, old, new)
         return old, new
 
     # --- content
@@ -429,92 +452,47 @@ class Profiles:
             digest.update(entries[np.argsort(entries[:, 0])].tobytes())
         return digest.digest()
 
-    def _parts(self) -> list[tuple[str, np.ndarray]]:
-        words = self._words[: self._used[USED], None]
-        return [("used", self._used[:, None]), ("entities", self._entities()), ("words", words),
-                ("pairs", _entries(self._pairs)), ("marks", _entries(self._marks))]  # fmt: skip
+    # --- for snapshots
 
-    def save(self, path: Path | str) -> str:
-        """Write a snapshot that is either wholly there or not at all; its SHA-256 as hex."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{os.getpid()}.aside")
-        try:
-            with open(aside, "wb") as file:
-                sha256 = self._write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return sha256
+    @property
+    def used(self) -> list[int]:
+        """How much is in use of everything, in the order of KINDS, pairs, marks, words."""
+        return self._used.tolist()
 
-    def _write(self, file) -> str:
-        parts = self._parts()
-        header = {
-            "layout": LAYOUT_VERSION,
-            "widths": WIDTHS,
-            "lane": self.lane,
-            "epoch": self.epoch,
-            "seq": self.seq,
-            "token": self.token.hex(),
-            "parts": [[name, *part.shape] for name, part in parts],
-        }
-        digest = hashlib.sha256()
-        head = _MAGIC + json.dumps(header).encode() + b"\n"
-        blocks: list[bytes | memoryview] = [head]
-        blocks += [np.ascontiguousarray(part).data.cast("B") for _, part in parts if len(part)]
-        for block in blocks:
-            digest.update(block)
-            file.write(block)
-        file.write(digest.digest())
-        return digest.hexdigest()
+    def tables(self) -> dict[str, np.ndarray]:
+        """Every table as it lies in memory, as one row of words in whole chunks."""
+        words = self._words[: -(-int(self._used[USED]) // CHUNK) * CHUNK]
+        return {"entities": self._index.ravel(), "words": words, "pairs": self._pairs.ravel(),
+                "marks": self._marks.ravel()}  # fmt: skip
 
-    @classmethod
-    def load(cls, path: Path | str, sha256: str = "") -> Self:
-        """The profiles in the file at `path`, checked against its own hash, and against `sha256` if given.
+    def take_touched(self, name: str) -> np.ndarray:
+        """The chunks of a table that were written to since this was asked last, ascending."""
+        touched = self._touched[name]
+        chunks = np.flatnonzero(touched)
+        touched[chunks] = 0
+        return chunks
 
-        Raises BadSnapshot for a damaged or foreign file, FileNotFoundError if there is none.
-        """
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            header = _read_header(file, digest)
-            profiles = cls(header["lane"])
-            profiles.epoch, profiles.seq = header["epoch"], header["seq"]
-            profiles.token = bytes.fromhex(header["token"])
-            parts = [profiles._read_part(file, digest, *part) for part in header["parts"]]
-            if file.read() != digest.digest() or sha256 not in ("", digest.hexdigest()):
-                raise BadSnapshot(f"{Path(path).name} is not the snapshot that was written.")
-        profiles._fill(*parts)
-        return profiles
-
-    def _read_part(self, file, digest, name: str, rows: int, words: int) -> np.ndarray:
-        """One part of a snapshot; the records straight into their place."""
+    def place_for(self, name: str, words: int) -> np.ndarray:
+        """Where the words of a table can be written that holds so many: what stood there may go."""
         if name == "words":
-            self._need_words(rows)
-            part = self._words[:rows, None]
-        else:
-            part = np.empty((rows, words), np.int64)
-        if rows:
-            block = part.data.cast("B")
-            if file.readinto(block) != len(block):
-                raise BadSnapshot("The snapshot ends too early.")
-            digest.update(block)
-        return part
+            self._need_words(words)
+            self.arrays = self._bind()
+            return self._words[:words]
+        table = np.empty((words // COLUMNS[name], COLUMNS[name]), np.int64)
+        setattr(self, "_index" if name == "entities" else f"_{name}", table)
+        return table.ravel()
 
-    def _fill(
-        self, used: np.ndarray, entities: np.ndarray, _words: np.ndarray, pairs: np.ndarray, marks: np.ndarray
-    ) -> None:
-        self._used = used[:, 0].copy()
+    def adopt(self, used: list[int]) -> None:
+        """Go on with what was written into the tables, of which so much is in use."""
+        self._used[:] = used
+        self._room = 0
+        self.arrays = self._bind()
+
+    def adopt_entries(self, entities: np.ndarray, pairs: np.ndarray, marks: np.ndarray) -> None:
+        """Tables anew from their entries alone."""
         self._index = _index(entities, 2 * len(entities))
         self._pairs = _table(pairs, 2 * len(pairs))
         self._marks = _table(marks, 2 * len(marks))
-        self.arrays = self._bind()
 
 
 def _new_map(words: int) -> mmap.mmap:
@@ -534,6 +512,14 @@ def _index(entities: np.ndarray, capacity: int) -> np.ndarray:
     return index
 
 
+def _resized(touched: np.ndarray | None, table: np.ndarray) -> np.ndarray:
+    """Room for a byte for each chunk of a table; what was noted is kept."""
+    chunks = table.size >> CHUNK_SHIFT
+    if touched is None or len(touched) > chunks:
+        return np.zeros(chunks, np.uint8)
+    return touched if len(touched) == chunks else np.append(touched, np.zeros(chunks - len(touched), np.uint8))
+
+
 def _entries(table: np.ndarray) -> np.ndarray:
     return table[table[:, 0] != 0]
 
@@ -542,19 +528,3 @@ def _table(entries: np.ndarray, capacity: int) -> np.ndarray:
     table = np.zeros((_power(capacity), entries.shape[1]), np.int64)
     _spread(table, entries)
     return table
-
-
-def _read_header(file, digest) -> dict:
-    magic = file.read(len(_MAGIC))
-    line = file.readline(65_536)
-    digest.update(magic + line)
-    if magic != _MAGIC:
-        raise BadSnapshot("This is no file of profiles.")
-    try:
-        header = json.loads(line)
-        layout, widths = header["layout"], tuple(header["widths"])
-    except (ValueError, KeyError) as error:
-        raise BadSnapshot("The snapshot's header cannot be read.") from error
-    if layout != LAYOUT_VERSION or widths != WIDTHS:
-        raise BadSnapshot(f"The snapshot has layout {layout}; this kernel reads {LAYOUT_VERSION}.")
-    return header

@@ -15,7 +15,8 @@ from django.db import connection
 
 from scoring import epochs, lanes
 from scoring.lanes import LaneLost, LaneTaken, Standing, own_lane
-from scoring.profiles import BadSnapshot, Profiles
+from scoring.profiles import Profiles
+from scoring.snapshots import BadSnapshot
 
 PATIENCE = 30.0  # seconds that a running owner has to fulfil a wish
 LOOK_SECONDS = 0.1

@@ -17,7 +17,8 @@ from django.db.transaction import atomic
 from scoring import epochs, features
 from scoring.lanes import Standing, newest_snapshot
 from scoring.models import LOG_KIND, SCREENINGS
-from scoring.profiles import BadSnapshot, Profiles
+from scoring.profiles import Profiles
+from scoring.snapshots import BadSnapshot
 from transactions import binary
 from transactions.codes import INTAKE, OUTCOME, VERDICT
 

@@ -121,6 +121,8 @@ def test_only_this_machine_is_spoken_to():
 def test_the_page_has_a_maker_for_each_of_its_tables(tmp_path):
     text = report.PAGE.read_text()
     assert {block[2] for block in report.BLOCK.finditer(text)} == report.TABLES.keys()
+    (tmp_path / "nothing").mkdir()
+    assert report.fill(text, report.Found(tmp_path / "nothing")) == text  # what was measured at other times stays
     row = {"per_second": 5, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "cpu_us": {"all": 10.0, "web": 10.0}}
     arms = {"minimal, 1 at once, judged": row | {"p50_to_kept": 1.1, "cpu_to_kept": 1.2}}
     (tmp_path / "decisions.json").write_text(json.dumps({"medians": arms}))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import pytest
 from django.db import connection
 
 from fraudsite import pipeline
-from scoring import lanes
+from scoring import lanes, snapshots
 from scoring.lanes import Claim, LaneLost, LaneTaken, UnknownLane, own_lane
 from scoring.models import LaneCursor
 from scoring.profiles import Profiles
@@ -119,12 +117,12 @@ def test_a_rebuild_gives_the_memory_that_was_lost(bank: ApiClient):
 
 
 @pytest.fixture
-def snapshots(tmp_path: Path, settings) -> Path:
+def snapshots_here(tmp_path: Path, settings) -> Path:
     settings.PROFILE_DIR = tmp_path
     return tmp_path
 
 
-def test_a_snapshot_shortens_the_rebuild(bank: ApiClient, snapshots: Path):
+def test_a_snapshot_shortens_the_rebuild(bank: ApiClient, snapshots_here: Path):
     one, two = keep(bank, "pay-1", "pay-2")
     with own_lane(bank.lane_id) as lane:
         pipeline.judge(lane, claim(one))
@@ -138,7 +136,7 @@ def test_a_snapshot_shortens_the_rebuild(bank: ApiClient, snapshots: Path):
         assert memory_of(lane).digest() == digest
 
 
-def test_snapshots_of_another_history_or_torn_ones_are_left_aside(bank: ApiClient, snapshots: Path):
+def test_snapshots_of_another_history_or_torn_ones_are_left_aside(bank: ApiClient, snapshots_here: Path):
     [one] = keep(bank, "pay-1")
     with own_lane(bank.lane_id) as lane:
         pipeline.judge(lane, claim(one))
@@ -154,7 +152,7 @@ def test_snapshots_of_another_history_or_torn_ones_are_left_aside(bank: ApiClien
         assert found is not None and lanes.standing_of(found) == standing
 
 
-def test_a_snapshot_within_a_commit_does_not_count(bank: ApiClient, snapshots: Path):
+def test_a_snapshot_within_a_commit_does_not_count(bank: ApiClient, snapshots_here: Path):
     ids = keep(bank, "pay-1", "pay-2")
     with own_lane(bank.lane_id) as lane:
         pipeline.judge(lane, claim(*ids))
@@ -163,46 +161,58 @@ def test_a_snapshot_within_a_commit_does_not_count(bank: ApiClient, snapshots: P
         assert not lanes.belongs(lane.cursor, bank.lane_id, standing._replace(seq=1))
 
 
-def test_only_the_last_few_snapshots_are_kept(bank: ApiClient, snapshots: Path):
+def test_only_the_last_few_snapshots_are_kept(bank: ApiClient, snapshots_here: Path):
     with own_lane(bank.lane_id) as lane:
-        for n in range(4):
+        for n in range(5):
             pipeline.judge(lane, claim(*keep(bank, f"pay-{n}")))
             lane.save_if_due(now=True)
             lane.save_if_due(now=True)
     names = sorted(path.name for path in lanes.snapshot_folder(bank.lane_id).iterdir())
-    assert [int(name.split("-")[1]) for name in names] == [3, 4]
+    assert [int(name.split("-")[1]) for name in names] == [3, 4, 5]
 
 
-def test_a_snapshot_is_of_the_moment_it_was_begun_while_the_lane_goes_on(
-    bank: ApiClient, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_snapshot_is_of_a_moment_between_two_commits_while_the_lane_goes_on(
+    bank: ApiClient, snapshots_here: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    digests = {}
     with own_lane(bank.lane_id) as lane:
-        pipeline.judge(lane, claim(*keep(bank, "pay-1")))
-        then = memory_of(lane).digest()
         lane.save_if_due()
-        assert lane.saving is not None
-        pipeline.judge(lane, claim(*keep(bank, "pay-2")))
-        lane.end_saving(20)
-        assert lane.saved[1] == 1
-        [path] = lanes.snapshot_folder(bank.lane_id).iterdir()
-        assert Profiles.load(path).digest() == then != memory_of(lane).digest()
+        for n in range(100):
+            pipeline.judge(lane, claim(*keep(bank, f"pay-{n}")))
+            digests[memory_of(lane).seq] = memory_of(lane).digest()
+            lane.save_if_due()
+            lane.go_on_saving()
+            if lane.saved[1]:
+                break
+        found = [(lanes.standing_of(each).seq, each.digest()) for each in all_snapshots(bank)]
+    assert lane.saved[1] and found and all(digests[seq] == digest for seq, digest in found)
 
 
-def test_a_child_that_writes_a_snapshot_does_not_hold_the_session(
-    bank: ApiClient, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_snapshot_under_way_is_dropped_with_its_session_and_its_memory(
+    bank: ApiClient, snapshots_here: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
-    monkeypatch.setattr(lanes, "save_snapshot", lambda *_: time.sleep(3))
+    monkeypatch.setattr(snapshots.Snapshot, "_is_little", lambda *_: False)
     with own_lane(bank.lane_id) as lane:
         pipeline.judge(lane, claim(*keep(bank, "pay-1")))
         lane.save_if_due()
-        with open(os.devnull, "r+b") as nowhere:  # as when the owner is killed: nothing is said
-            os.dup2(nowhere.fileno(), lane.connection.fileno())
-        with closing(lanes.connect()) as other, other.cursor() as cursor:
-            wait_until_free(cursor, bank.lane_id)
         assert lane.saving is not None
-        os.kill(lane.saving[0], signal.SIGKILL)
+        first = lane.saving
+        lane.memory = Profiles(bank.lane_id)  # as after a switch to another epoch
+        first.idle.wait(5)
+        lane.go_on_saving()
+        first.thread.join(5)
+        lane.go_on_saving()
+        assert first.over and lane.saving is None
+        lane.memory.seq = 1
+        lane.save_if_due()
+        assert lane.saving is not None
+    assert list(lanes.snapshot_folder(bank.lane_id).iterdir()) == []
+
+
+def all_snapshots(bank: ApiClient) -> list[Profiles]:
+    return [snapshots.load(path) for path in lanes.snapshot_folder(bank.lane_id).glob("*.profiles")]
 
 
 def test_a_lane_is_free_at_once_when_its_owner_lets_go_or_who_stood_by_leaves(

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scoring import snapshots
 from scoring.features import advance, events_from_facts, label_events
-from scoring.profiles import FRAUD, KINDS, LABEL_ROW, LEGITIMATE, NONE, WIDTHS, BadSnapshot, Profiles, bytes_each
+from scoring.profiles import FRAUD, KINDS, LABEL_ROW, LEGITIMATE, NONE, WIDTHS, Profiles, bytes_each
+from scoring.snapshots import BadSnapshot
 from tests.scoring.test_features import random_events
 
 IMPORT, CUSTOMER, INVESTIGATOR, CHARGEBACK = 1, 2, 3, 4
@@ -98,8 +100,8 @@ def test_one_payment_more_is_another_digest():
 
 def test_a_snapshot_brings_back_the_same_memory_and_goes_on_the_same(tmp_path: Path):
     before = grown()
-    sha256 = before.save(tmp_path / "folder" / "a.profiles")
-    after = Profiles.load(tmp_path / "folder" / "a.profiles", sha256)
+    sha256 = snapshots.save(before, tmp_path / "folder" / "a.profiles")
+    after = snapshots.load(tmp_path / "folder" / "a.profiles", sha256)
     assert (after.lane, after.epoch, after.seq, after.token) == (3, 2, 600, bytes(range(16)))
     assert after.digest() == before.digest() and after.memory() == before.memory()
     facts, labels = random_events(700, seed=9)
@@ -112,14 +114,14 @@ def test_a_snapshot_brings_back_the_same_memory_and_goes_on_the_same(tmp_path: P
 
 
 def test_an_empty_memory_can_be_saved(tmp_path: Path):
-    Profiles(1).save(tmp_path / "empty")
-    assert Profiles.load(tmp_path / "empty").digest() == Profiles(1).digest()
+    snapshots.save(Profiles(1), tmp_path / "empty")
+    assert snapshots.load(tmp_path / "empty").digest() == Profiles(1).digest()
 
 
 @pytest.mark.parametrize("damage", ["bit", "torn", "foreign", "header"])
 def test_a_damaged_snapshot_is_refused(tmp_path: Path, damage: str):
     path = tmp_path / "a.profiles"
-    grown(50).save(path)
+    snapshots.save(grown(50), path)
     raw = bytearray(path.read_bytes())
     if damage == "bit":
         raw[-2000] ^= 1
@@ -131,19 +133,19 @@ def test_a_damaged_snapshot_is_refused(tmp_path: Path, damage: str):
         raw = raw.replace(b'"layout": 2', b'"layout": 9', 1)
     path.write_bytes(raw)
     with pytest.raises(BadSnapshot):
-        Profiles.load(path)
+        snapshots.load(path)
 
 
 def test_another_snapshot_than_the_one_asked_for_is_refused(tmp_path: Path):
-    grown(50).save(tmp_path / "a")
+    snapshots.save(grown(50), tmp_path / "a")
     with pytest.raises(BadSnapshot):
-        Profiles.load(tmp_path / "a", "0" * 64)
+        snapshots.load(tmp_path / "a", "0" * 64)
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.profiles"
     profiles = grown(50)
-    profiles.save(path)
+    snapshots.save(profiles, path)
     before = path.read_bytes()
 
     def full_disk(_descriptor: int) -> None:
@@ -151,7 +153,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        profiles.save(path)
+        snapshots.save(profiles, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
