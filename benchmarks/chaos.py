@@ -52,6 +52,7 @@ AGAIN = 0.25  # of the kills come before the desk is back from the one before
 BACK_SECONDS = 90.0  # a desk that has not come back by then never will
 SETTLE_SECONDS = 180.0
 LABELLED, ALERTING, RESENT = 0.08, 0.006, 0.05  # shares of the payments
+SNAPSHOT_ROWS = 1_000  # payments between two snapshots of the lane, so that kills meet them
 NDJSON = "application/x-ndjson"
 RETRY = {0, 429, 500, 502, 503, 504}
 
@@ -659,6 +660,7 @@ class Run:
 
     def go(self) -> list[str]:
         """Start, kill, stop, and give every broken promise."""
+        os.environ["FRAUD_SNAPSHOT_ROWS"] = str(SNAPSHOT_ROWS)
         try:
             self.desk = running.start(self.state)
             self._prepare()

@@ -323,6 +323,7 @@ API_PATIENCE_SECONDS = env_int("API_PATIENCE_MS", 1500, least=10, most=60_000) /
 API_MOST_PATIENCE_SECONDS = 10.0
 # How much may come in before 429 is the answer; 0 = no limit. Requests are counted for each client.
 BACKLOG_LIMIT = env_int("FRAUD_BACKLOG_LIMIT", 500_000)
+SNAPSHOT_ROWS = env_int("FRAUD_SNAPSHOT_ROWS", 200_000, least=1)
 REQUESTS_PER_MINUTE = env_int("FRAUD_REQUESTS_PER_MINUTE", 120_000)
 BULK_REQUESTS_PER_MINUTE = env_int("FRAUD_BULK_REQUESTS_PER_MINUTE", 1_200)
 

@@ -44,8 +44,7 @@ NEWEST_WINDOW = 15.0  # ids drawn in the last so many seconds are the newest
 STAND_BY_SECONDS = 0.2  # between looks whether the lane's owner has gone
 LOCK_MILLISECONDS = 100  # how long the lane waits for a key that another ingest holds
 POLL_SECONDS = 0.1  # between looks into Postgres while Valkey is gone
-SNAPSHOT_ROWS = 200_000  # replaying so many takes about 3 s
-SNAPSHOT_SECONDS = 300.0
+SNAPSHOT_SECONDS = 300.0  # or settings.SNAPSHOT_ROWS: replaying 200,000 takes about 3 s
 SNAPSHOTS_KEPT = 3  # the oldest is written over by the next
 LONGEST_SAVING = 60.0  # a snapshot that is being written for so long meets a disk that hangs
 DISK_SECONDS = 30.0  # before a file that could not be written is written again
@@ -572,7 +571,7 @@ class Lane:
     # --- snapshots ----------------------------------------------------------------------------------------------------
 
     def save_if_due(self, *, now: bool = False) -> None:
-        """Begin a snapshot every SNAPSHOT_ROWS or SNAPSHOT_SECONDS, or write one `now`, if anything happened since.
+        """Begin a snapshot every so many rows or SNAPSHOT_SECONDS, or write one `now`, if anything happened since.
 
         It is copied and written beside the work, see `go_on_saving`; `now` here, and only then does it block.
         """
@@ -582,7 +581,7 @@ class Lane:
         if self.memory is None or self.memory.seq == self.saved[1] or self.saving is not None:
             return
         at, seq = self.saved
-        old = self.memory.seq - seq >= SNAPSHOT_ROWS or time.monotonic() - at >= SNAPSHOT_SECONDS
+        old = self.memory.seq - seq >= settings.SNAPSHOT_ROWS or time.monotonic() - at >= SNAPSHOT_SECONDS
         if now:
             self._save(self.memory)
         elif old and time.monotonic() >= self.save_again_at:

@@ -66,10 +66,10 @@ def written(lane: Any) -> None:
 
 
 def test_a_snapshot_that_finds_no_room_stops_nothing_and_leaves_nothing(
-    bank: ApiClient, profiles: Path, monkeypatch: pytest.MonkeyPatch
+    bank: ApiClient, profiles: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Judge ("snapshots: write aside, fsync, rename"): a snapshot only shortens a rebuild."""
-    monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    settings.SNAPSHOT_ROWS = 1
     with own_lane(bank.lane_id) as lane:
         for n in range(3):
             keep(bank, f"pay-{n}")

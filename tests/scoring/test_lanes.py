@@ -172,9 +172,9 @@ def test_only_the_last_few_snapshots_are_kept(bank: ApiClient, snapshots_here: P
 
 
 def test_a_snapshot_is_of_a_moment_between_two_commits_while_the_lane_goes_on(
-    bank: ApiClient, snapshots_here: Path, monkeypatch: pytest.MonkeyPatch
+    bank: ApiClient, snapshots_here: Path, settings: Any
 ):
-    monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    settings.SNAPSHOT_ROWS = 1
     digests = {}
     with own_lane(bank.lane_id) as lane:
         lane.save_if_due()
@@ -190,9 +190,9 @@ def test_a_snapshot_is_of_a_moment_between_two_commits_while_the_lane_goes_on(
 
 
 def test_a_snapshot_under_way_is_dropped_with_its_session_and_its_memory(
-    bank: ApiClient, snapshots_here: Path, monkeypatch: pytest.MonkeyPatch
+    bank: ApiClient, snapshots_here: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(lanes, "SNAPSHOT_ROWS", 1)
+    settings.SNAPSHOT_ROWS = 1
     monkeypatch.setattr(snapshots.Snapshot, "_is_little", lambda *_: False)
     with own_lane(bank.lane_id) as lane:
         pipeline.judge(lane, claim(*keep(bank, "pay-1")))
