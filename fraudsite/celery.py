@@ -33,7 +33,7 @@ app.autodiscover_tasks(related_name="training_tasks")
 app.set_default()
 
 BACK_OFF_SECONDS = (0.5, 1, 2, 5, 10)  # after an error
-STOP_SECONDS = 3.0  # for the lane's last claim and its snapshot
+STOP_SECONDS = 6.0  # for the lane's last claim and its snapshot
 _stop = threading.Event()
 _lanes: dict[int, threading.Thread] = {}
 

@@ -27,7 +27,7 @@ from fraudsite.embedded import ROOT, ServerTrouble
 from fraudsite.keeper import PR_SET_PDEATHSIG
 
 READY_SECONDS = 120.0
-STOP_SECONDS = 4.0
+STOP_SECONDS = 8.0
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_DEATHS = 8  # of one child within a minute
 CELERY = [sys.executable, "-m", "celery", "-A", "fraudsite.celery"]

@@ -767,7 +767,7 @@ def drop_snapshots(lane_id: int) -> int:
 def save_snapshot(lane_id: int, memory: Profiles) -> Path:
     """Write the memory aside and put it in place whole; older snapshots than the last few go."""
     path = snapshot_folder(lane_id) / snapshots.name_of(memory)
-    snapshots.save(memory, path)
+    snapshots.save(memory, path, spare=_spare(lane_id))
     _drop_old(lane_id)
     return path
 

@@ -234,9 +234,9 @@ def name_of(memory: Profiles) -> str:
     return f"{memory.epoch:06d}-{memory.seq:014d}-{bytes(memory.token).hex()}.profiles"
 
 
-def save(memory: Profiles, path: Path) -> str:
+def save(memory: Profiles, path: Path, *, spare: Path | None = None) -> str:
     """Write a file of profiles that nobody changes meanwhile; its SHA-256 as hex. Raises OSError."""
-    snapshot = Snapshot(memory, path.parent, path.name)
+    snapshot = Snapshot(memory, path.parent, path.name, spare=spare)
     snapshot.finish()
     return snapshot.sha256
 
